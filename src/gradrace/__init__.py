@@ -1,0 +1,1 @@
+"""gradrace: formulations race; gradients must tie."""
