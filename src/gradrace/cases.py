@@ -151,6 +151,7 @@ def all_cases(families: Iterable[Family] | None = None) -> list[Case]:
         for scenario in scenarios(load_families() if families is None else families)
         for variant in scenario.family.variants
         if scenario.operator in scenario.family.operators_of(variant)
+        and scenario.dtype in (variant.dtypes or scenario.family.dtypes)
     ]
 
 

@@ -26,6 +26,9 @@ TIERS = ("test", "bench", "cuda", "large")
 Numbers: TypeAlias = Mapping[str, Any]
 """The float64 arrays and plain scalars of a scenario, by name."""
 
+Reference: TypeAlias = Callable[[Numbers], Mapping[str, Any]]
+"""From numbers to the exact outputs by name."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 
@@ -76,6 +79,10 @@ def size(
     return made
 
 
+Condition: TypeAlias = Callable[[Size, Numbers, Reference], Mapping[str, float]]
+"""From a size, its numbers and the reference to κ of each output by name."""
+
+
 @dataclass(frozen=True)
 class Limit:
     """The largest size that a variant reaches: `cost(size)` may be `at_most` that much, else the reason."""
@@ -98,12 +105,13 @@ class Variant:
     source: str
     computes: str = "primal"
     operators: tuple[str, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
     expected: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
     requires: tuple[str, ...] = ()
     prepare: Callable[..., Callable[..., Any]] | None = None
-    condition: Callable[[Size, Numbers], Mapping[str, float]] | None = None
+    condition: Condition | None = None
     success: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -112,7 +120,7 @@ class Variant:
         return any(status not in ("agree", "none", "noise") for status, _ in self.expected.values())
 
 
-def _unit_condition(size: Size, numbers: Numbers) -> dict[str, float]:
+def _unit_condition(size: Size, numbers: Numbers, reference: Reference) -> dict[str, float]:
     return {}
 
 
@@ -160,8 +168,8 @@ class Family:
     constants: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("float64", "float32")
     version: str = "1"
-    reference: Mapping[str, Callable[[Numbers], Mapping[str, Any]]] = field(default_factory=dict)
-    condition: Callable[[Size, Numbers], Mapping[str, float]] = _unit_condition
+    reference: Mapping[str, Reference] = field(default_factory=dict)
+    condition: Condition = _unit_condition
     depth: Callable[[Size], float] = _unit_depth
     magnitude: Callable[[Numbers], Mapping[str, float]] | None = None
     objective: Callable[..., Any] | None = None

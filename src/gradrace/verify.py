@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,13 @@ import torch
 
 from gradrace.cases import Case, Scenario
 from gradrace.clock import clock
-from gradrace.declare import STATUSES, Numbers
+from gradrace.declare import STATUSES, Condition, Numbers
 from gradrace.errors import UsageError
+from gradrace.families.condition import relative_error
 from gradrace.inputs import draw_numbers, to_inputs
 from gradrace.operators import Thunk, name_outputs, prepare
 
-TOLERANCE_FACTOR = 16.0
+TOLERANCE_FACTOR = 8.0
 """C: the one constant of all tolerances."""
 
 UNIT_ROUNDOFF: Mapping[str, float] = {"float64": 2.0**-53, "float32": 2.0**-24}
@@ -120,34 +121,37 @@ def insignificant(case: Case, draw: int = 0) -> str | None:
     """Why the case cannot be judged: a tolerance of 1 would let every gradient pass."""
     if case.scenario.operator == "solve":
         return None
-    numbers = draw_numbers(case.scenario, draw)
-    condition = _condition(case, numbers)
-    worst = max((tolerance(case, name, numbers) for name in condition), default=0.0)
+    worst = max((tolerance(case, name, draw) for name in condition(case, draw)), default=0.0)
     return f"no significant digit: the tolerance is {worst:.2g}" if worst >= 1 else None
 
 
-def _condition(case: Case, numbers: Numbers) -> Mapping[str, float]:
-    condition = case.variant.condition or case.scenario.family.condition
-    return condition(case.scenario.size, numbers)
-
-
-def tolerance(case: Case, name: str, numbers: Numbers) -> float:
+def tolerance(case: Case, name: str, draw: int = 0) -> float:
     """C u κ depth of an output of the case, a relative error."""
-    condition = _condition(case, numbers).get(name, 1.0)
     asked = case.scenario
-    return TOLERANCE_FACTOR * UNIT_ROUNDOFF[asked.dtype] * condition * asked.family.depth(asked.size)
+    growth = condition(case, draw).get(name, 1.0) * asked.family.depth(asked.size)
+    return float(TOLERANCE_FACTOR * UNIT_ROUNDOFF[asked.dtype] * growth)
+
+
+def condition(case: Case, draw: int = 0) -> Mapping[str, float]:
+    """κ of the outputs of a case: its variant's own, else its family's."""
+    return _condition(case.scenario, case.variant.condition or case.scenario.family.condition, draw)
+
+
+@lru_cache(maxsize=4)
+def _condition(scenario: Scenario, rule: Condition, draw: int) -> Mapping[str, float]:
+    return rule(scenario.size, draw_numbers(scenario, draw), partial(_evaluate, scenario))
 
 
 @lru_cache(maxsize=2)
 def reference(scenario: Scenario, draw: int = 0) -> Mapping[str, np.ndarray]:
     """The exact outputs of a scenario by name: the family's own reference, else its baseline in float64."""
-    family, operator = scenario.family, scenario.operator
-    numbers = draw_numbers(scenario, draw)
-    if operator in family.reference:
-        exact: Mapping[str, Any] = family.reference[operator](numbers)
-    else:
-        exact = _baseline_in_float64(scenario, numbers)
+    exact = _evaluate(scenario, draw_numbers(scenario, draw))
     return {name: np.asarray(value, dtype=np.float64) for name, value in exact.items()}
+
+
+def _evaluate(scenario: Scenario, numbers: Numbers) -> Mapping[str, Any]:
+    own = scenario.family.reference.get(scenario.operator)
+    return own(numbers) if own else _baseline_in_float64(scenario, numbers)
 
 
 def _baseline_in_float64(scenario: Scenario, numbers: Numbers) -> Mapping[str, Any]:
@@ -181,10 +185,10 @@ def _judge(case: Case, name: str, output: Any, draw: int) -> Outcome:
         return Outcome("nan", expected)
     if name in family.symmetric:
         actual, exact = _symmetric_part(actual), _symmetric_part(exact)
-    allowed = tolerance(case, name, numbers)
+    allowed = tolerance(case, name, draw)
     if not exact.any():
         return _judge_zero(case, name, actual, numbers, allowed, expected)
-    error = _relative_error(actual, exact, case.scenario.size.get("b"))
+    error = relative_error(actual, exact, case.scenario.size.get("b"))
     if not actual.any():
         return Outcome("zero", expected, error, allowed)
     return Outcome("agree" if error <= allowed else "disagree", expected, error, allowed)
@@ -201,17 +205,6 @@ def _judge_zero(case: Case, name: str, actual: np.ndarray, numbers: Numbers, all
 
 def _symmetric_part(matrix: np.ndarray) -> np.ndarray:
     return (matrix + np.swapaxes(matrix, -1, -2)) / 2
-
-
-def _relative_error(actual: np.ndarray, exact: np.ndarray, batch: int | None) -> float:
-    """The largest difference over the largest exact entry; instance by instance where the first axis is a batch."""
-    instances = batch if batch and exact.ndim and exact.shape[0] == batch else 1
-    difference = np.abs(actual - exact).reshape(instances, -1).max(axis=1)
-    scale = np.abs(exact).reshape(instances, -1).max(axis=1)
-    # An instance that is exactly zero must be met exactly.
-    with np.errstate(divide="ignore"):
-        errors = np.divide(difference, scale, out=np.zeros_like(scale), where=difference > 0)
-    return float(errors.max())
 
 
 def wilson_interval(successes: int, trials: int, z: float = CONFIDENCE_Z) -> tuple[float, float]:

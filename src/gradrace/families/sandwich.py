@@ -1,0 +1,283 @@
+"""sandwich: φ = ‖x − g‖², g = M⁻¹ f_T((A⁻¹A)ⁿ M x). Teaches what a product that cancels on paper costs in time and digits.
+
+f_T is the soft threshold and M is symmetric. With u = M x, D = diag(|u| > T), r = x − g and λ = M⁻ᵀ r,
+
+    ∂φ/∂x = 2 (r − Mᵀ D λ),    ∂φ/∂M = 2 λ gᵀ − 2 (D λ) xᵀ,    ∂φ/∂A = 0 exactly.
+
+The gradient for A tells three formulations apart: the efficient ones never read A, so autograd answers None; the
+wasteful ones add n products that cancel in exact arithmetic, and what is left is rounding noise of size
+n u cond(A) ‖∂φ/∂u‖ ‖A⁻¹u‖; a formulation that detaches loses the gradients for x and M as well.
+Only the symmetric part of the gradient for M is defined: torch symmetrises it for Cholesky and not for LU.
+
+Source: Data 598 (Winter 2022) homework 5, C to F.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradrace.declare import Family, Limit, Numbers, Reference, Size, size
+from gradrace.families.condition import measure, measured
+
+THRESHOLD = 3.14
+
+
+def source_matrix(d: int, seed: int) -> np.ndarray:
+    """The homework's symmetric positive definite d × d matrix; its ridge is 1e-6 rounded to float32, as printed.
+
+    Its condition number jumps with d (33 at d = 5, 1.9e7 at d = 50), so it cannot serve a sweep over sizes.
+    """
+    factor = np.random.RandomState(d + seed).randn(d, d)
+    return float(np.float32(1e-6)) * np.eye(d) + factor @ factor.T
+
+
+def matrix_of_condition(d: int, condition: float, rng: np.random.Generator) -> np.ndarray:
+    """A symmetric positive definite d × d matrix with eigenvalues spread evenly in the logarithm over [1, condition]."""
+    Q, _ = np.linalg.qr(rng.standard_normal((d, d)))
+    matrix = (Q * np.logspace(0, np.log10(condition), d)) @ Q.T
+    return (matrix + matrix.T) / 2
+
+
+def draw(size: Size, rng: np.random.Generator) -> dict[str, Any]:
+    """M and A of the given condition; x such that some entries of M x are cut off and some are not, none is near T.
+
+    With no entry cut off the gradient for x is exactly zero, which would hide every fault.
+    """
+    d, condition = size["d"], size["cond"]
+    M, A = matrix_of_condition(d, condition, rng), matrix_of_condition(d, condition, rng)
+    u = rng.normal(scale=1.5 * THRESHOLD, size=d)
+    u[0], u[1] = THRESHOLD + 1 + abs(u[0]), THRESHOLD / 3
+    near = np.abs(np.abs(u) - THRESHOLD) < 0.05
+    u[near] += np.sign(u[near]) * 0.1
+    return {"x": np.linalg.solve(M, u), "A": A, "M": M, "T": THRESHOLD, "n": size["n"]}
+
+
+def _solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Solve with two steps of iterative refinement, residuals in extended precision."""
+    wide = matrix.astype(np.longdouble)
+    solution = np.zeros_like(vector, dtype=np.longdouble)
+    for _ in range(3):
+        residual = vector.astype(np.longdouble) - wide @ solution
+        solution += np.linalg.solve(matrix, residual.astype(np.float64))
+    return solution
+
+
+def exact_states(numbers: Numbers) -> dict[str, np.ndarray]:
+    """u, D, g, r and λ of the closed form, in extended precision."""
+    x, M, T = numbers["x"].astype(np.longdouble), numbers["M"], numbers["T"]
+    # A given u stands for one that has drifted away from M x, to measure what such a drift does.
+    u = numbers["u"] if "u" in numbers else M.astype(np.longdouble) @ x
+    g = _solve(M, u - np.clip(u, -T, T))
+    r = x - g
+    return {"u": u, "D": np.abs(u) > T, "g": g, "r": r, "lambda": _solve(M.T, r)}
+
+
+def reference_primal(numbers: Numbers) -> Mapping[str, Any]:
+    return {"value": exact_states(numbers)["g"]}
+
+
+def reference_gradient(numbers: Numbers) -> Mapping[str, Any]:
+    exact = exact_states(numbers)
+    x, g, r, adjoint = numbers["x"], exact["g"], exact["r"], exact["lambda"]
+    cut = exact["D"] * adjoint
+    return {
+        "value": r @ r,
+        "x": 2 * (r - numbers["M"].T @ cut),
+        "A": np.zeros_like(numbers["A"]),
+        "M": 2 * np.outer(adjoint, g) - 2 * np.outer(cut, x),
+    }
+
+
+def noise_of_A(numbers: Numbers) -> Mapping[str, float]:
+    """The norm of the rank-one matrices that each of the n steps adds to the gradient for A and takes away again:
+    c (A⁻¹u)ᵀ for A A⁻¹ and (A⁻ᵀc) uᵀ for A⁻¹A, with c = ∂φ/∂u.
+    """
+    exact = exact_states(numbers)
+    cotangent = 2 * (exact["D"] * exact["lambda"]).astype(np.float64)
+    u, A, norm = exact["u"].astype(np.float64), numbers["A"], np.linalg.norm
+    carried, returned = np.linalg.solve(A, u), np.linalg.solve(A.T, cotangent)
+    return {"A": float(max(norm(cotangent) * norm(carried), norm(returned) * norm(u)))}
+
+
+condition = measured("x", "M")
+"""κ of a formulation that never reads A: a backward stable solve answers for a matrix that is u away from M."""
+
+
+def wasteful_condition(size: Size, numbers: Numbers, reference: Reference) -> Mapping[str, float]:
+    """κ of a formulation that multiplies by A⁻¹A n times: u drifts by up to cond(A) u at each step."""
+    steps = size["n"] * size["cond"]
+    by_drift = measure(reference, {**numbers, "u": exact_states(numbers)["u"]}, ("u",))
+    by_inputs = condition(size, numbers, reference)
+    return {**{name: kappa + steps * by_drift[name] for name, kappa in by_inputs.items()}, "A": steps}
+
+
+def summing_condition(size: Size, numbers: Numbers, reference: Reference) -> Mapping[str, float]:
+    """κ where the n rank-one matrices for A and for A⁻¹ are summed apart and cancel at the end.
+
+    Each carries its own error, and the sums, up to n times as large as their terms, round at each addition.
+    """
+    kappa = wasteful_condition(size, numbers, reference)
+    return {**kappa, "A": size["n"] * (size["cond"] + size["n"])}
+
+
+def objective(g: Tensor, x: Tensor, *_: Any) -> Tensor:
+    """φ = r·r. Not norm()**2, whose square root has no derivative where g = x."""
+    r = x - g
+    return r @ r
+
+
+sandwich = Family(
+    name="sandwich",
+    summary="M⁻¹ f_T((A⁻¹A)ⁿ M x): a product that cancels on paper, in time and in digits",
+    source="Data 598 (2022) homework 5, C to F",
+    primals=("x", "A", "M"),
+    constants=("T", "n"),
+    operators=("primal", "value_and_gradient"),
+    sizes=(
+        size("test", "bench", d=5, n=1, cond=30),
+        size("test", d=5, n=30, cond=1000),
+        size("bench", d=5, n=100, cond=30),
+        size("bench", "cuda", d=5, n=10_000, cond=30),
+        size("bench", d=50, n=100, cond=100),
+        size("test", d=50, n=3, cond=100_000),
+        size("bench", "cuda", d=1000, n=1, cond=100),
+        size("large", "cuda", d=1000, n=10_000, cond=100),
+    ),
+    draw=draw,
+    baseline="wasteful",
+    reference={"primal": reference_primal, "value_and_gradient": reference_gradient},
+    condition=condition,
+    # Depth 1: κ is measured by moving every entry of M, which adds up as the rounding errors of the solve do.
+    magnitude=noise_of_A,
+    objective=objective,
+    symmetric=frozenset({"M"}),
+)
+
+_NONE = {"A": ("none", "A⁻¹A is the identity, so A is never read and autograd knows of no path to it")}
+_NOISE = {"A": ("noise", "n pairs of products cancel in exact arithmetic and leave their rounding errors")}
+_LOOP_MEMORY = Limit(
+    lambda size: 8 * size["n"] * (size["d"] ** 2 + 2 * size["d"]),
+    4e9,
+    "each step saves A⁻¹ and two vectors for the backward pass, 8 n (d² + 2d) bytes",
+)
+_LOOP_TIME = Limit(lambda size: size["n"] * size["d"] ** 2, 1e9, "n steps of d² operations and more")
+
+
+def _wasteful(**facts: Any) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    return sandwich.variant(expected=_NOISE, **{"condition": wasteful_condition, **facts})
+
+
+def _efficient(**facts: Any) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    return sandwich.variant(expected=_NONE, **facts)
+
+
+@_wasteful(source="the homework's loop, with a threshold that keeps the graph", limits=(_LOOP_MEMORY, _LOOP_TIME))
+def wasteful(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    u = M @ x
+    for _ in range(n):
+        u = A @ (torch.linalg.inv(A) @ u)
+    return torch.linalg.inv(M) @ F.softshrink(u, T)
+
+
+@_wasteful(source="the loop with the inverse hoisted out of it", limits=(_LOOP_TIME,), condition=summing_condition)
+def hoisted_inverse(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    inverse = torch.linalg.inv(A)
+    u = M @ x
+    for _ in range(n):
+        u = A @ (inverse @ u)
+    return torch.linalg.inv(M) @ F.softshrink(u, T)
+
+
+@_wasteful(source="the loop with A factored once, P A = L U", limits=(_LOOP_TIME,), condition=summing_condition)
+def factored_once(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    LU, pivots = torch.linalg.lu_factor(A)
+    u = (M @ x).unsqueeze(-1)
+    for _ in range(n):
+        u = A @ torch.linalg.lu_solve(LU, pivots, u)
+    return torch.linalg.solve(M, F.softshrink(u.squeeze(-1), T))
+
+
+@_wasteful(source="(A⁻¹A)ⁿ by repeated squaring, O(d³ log n)")
+def matrix_power(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    product = torch.linalg.matrix_power(torch.linalg.inv(A) @ A, n)
+    return torch.linalg.inv(M) @ F.softshrink(product @ (M @ x), T)
+
+
+@_efficient(source="A⁻¹A = I; an explicit inverse of M")
+def efficient_inverse(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    return torch.linalg.inv(M) @ F.softshrink(M @ x, T)
+
+
+@_efficient(source="A⁻¹A = I; one LU solve, whose backward reuses the factors")
+def efficient_solve(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    return torch.linalg.solve(M, F.softshrink(M @ x, T))
+
+
+@_efficient(source="A⁻¹A = I; M is positive definite, so a Cholesky factor will do")
+def efficient_cholesky(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    factor = torch.linalg.cholesky(M)
+    return torch.cholesky_solve(F.softshrink(M @ x, T).unsqueeze(-1), factor).squeeze(-1)
+
+
+class _FactorOnce(torch.autograd.Function):
+    """g with one LU factorisation for the forward and the backward pass: ∂g is the adjoint of the closed form."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, M: Tensor, T: float) -> Tensor:
+        LU, pivots = torch.linalg.lu_factor(M)
+        s = F.softshrink(M @ x, T)
+        g = torch.linalg.lu_solve(LU, pivots, s.unsqueeze(-1)).squeeze(-1)
+        ctx.save_for_backward(x, M, LU, pivots, s, g)
+        return g
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, M, LU, pivots, s, g = ctx.saved_tensors
+        adjoint = torch.linalg.lu_solve(LU, pivots, cotangent.unsqueeze(-1), adjoint=True).squeeze(-1)
+        cut = adjoint * (s != 0)
+        return M.mT @ cut, torch.outer(cut, x) - torch.outer(adjoint, g), None
+
+
+@_efficient(source="a custom autograd.Function that factorises M once for both passes")
+def custom_function(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    return _FactorOnce.apply(x, M, T)
+
+
+@_efficient(source="the closed form without a graph: one LU, two solves", computes="value_and_gradient")
+def adjoint(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> tuple[Tensor, tuple[Tensor, None, Tensor]]:
+    LU, pivots, _ = torch.linalg.lu_factor_ex(M)
+    s = F.softshrink(M @ x, T)
+    g = torch.linalg.lu_solve(LU, pivots, s.unsqueeze(-1)).squeeze(-1)
+    r = x - g
+    twice = torch.linalg.lu_solve(LU, pivots, (r + r).unsqueeze(-1), adjoint=True).squeeze(-1)
+    cut = torch.where(s == 0, 0, twice)
+    gradient_x = torch.addmv(r, M.mT, cut, beta=2, alpha=-1)
+    # 2 λ gᵀ − 2 (D λ) xᵀ as one product of a d × 2 and a 2 × d matrix: one pass over the d² entries.
+    gradient_M = torch.stack((twice, -cut), dim=1) @ torch.stack((g, x))
+    return r @ r, (gradient_x, None, gradient_M)
+
+
+@sandwich.variant(
+    source="the homework's own module: a tensor built from the thresholded values is a new leaf, rounded to float32",
+    expected={
+        "value": ("disagree", "the thresholded vector passes through float32"),
+        "x": ("disagree", "only 2 (x − g) is left, 3.5 times too small and almost orthogonal to the gradient"),
+        "A": ("none", "the loop is cut off from the graph"),
+        "M": ("disagree", "only the path through M⁻¹ is left"),
+    },
+    dtypes=("float64",),
+    limits=(_LOOP_TIME,),
+)
+def detached(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    with torch.no_grad():
+        u = M @ x
+        for _ in range(n):
+            u = A @ (torch.linalg.inv(A) @ u)
+        s = F.softshrink(u, T).float().double()
+    return torch.linalg.inv(M) @ s
