@@ -79,8 +79,8 @@ def size(
     return made
 
 
-Condition: TypeAlias = Callable[[Size, Numbers, Reference], Mapping[str, float]]
-"""From a size, its numbers and the reference to κ of each output by name."""
+Condition: TypeAlias = Callable[[Size, Numbers, Reference], Mapping[str, Any]]
+"""From a size, its numbers and the reference to κ of each output by name: a number, or one for each instance."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,6 @@ class Variant:
 
 def _unit_condition(size: Size, numbers: Numbers, reference: Reference) -> dict[str, float]:
     return {}
-
-
-def _unit_depth(size: Size) -> float:
-    return 1.0
 
 
 def _first_primal_shape(family: Family, numbers: Numbers) -> tuple[int, ...]:
@@ -170,7 +166,7 @@ class Family:
     version: str = "1"
     reference: Mapping[str, Reference] = field(default_factory=dict)
     condition: Condition = _unit_condition
-    depth: Callable[[Size], float] = _unit_depth
+    depth: Callable[[Size], float] | float = 1.0
     magnitude: Callable[[Numbers], Mapping[str, float]] | None = None
     objective: Callable[..., Any] | None = None
     output_shape: Callable[[Family, Numbers], tuple[int, ...]] = _first_primal_shape
@@ -205,6 +201,9 @@ class Family:
             return function
 
         return declare
+
+    def depth_of(self, size: Size) -> float:
+        return self.depth(size) if callable(self.depth) else self.depth
 
     def baseline_of(self, operator: str) -> str:
         """The name of the variant that is the denominator of speed for this operator."""

@@ -18,7 +18,7 @@ Kernel: TypeAlias = Callable[..., Any]
 
 
 def prepare(case: Case, inputs: Inputs) -> Thunk:
-    """A thunk that computes the case once; whatever is paid once (buffers, compilers) is paid here or on its first call."""
+    """A thunk that computes the case; what is paid once (buffers, compilers) is paid here or on its first call."""
     variant, family, operator = case.variant, case.scenario.family, case.scenario.operator
     arguments = _arguments(variant.computes, inputs)
     function = variant.prepare(variant.function, *arguments) if variant.prepare else variant.function

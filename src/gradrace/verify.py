@@ -22,7 +22,7 @@ from gradrace.cases import Case, Scenario
 from gradrace.clock import clock
 from gradrace.declare import STATUSES, Condition, Numbers
 from gradrace.errors import UsageError
-from gradrace.families.condition import relative_error
+from gradrace.families.numerics import relative_error
 from gradrace.inputs import draw_numbers, to_inputs
 from gradrace.operators import Thunk, name_outputs, prepare
 
@@ -121,24 +121,24 @@ def insignificant(case: Case, draw: int = 0) -> str | None:
     """Why the case cannot be judged: a tolerance of 1 would let every gradient pass."""
     if case.scenario.operator == "solve":
         return None
-    worst = max((tolerance(case, name, draw) for name in condition(case, draw)), default=0.0)
+    worst = max((float(np.max(tolerance(case, name, draw))) for name in condition(case, draw)), default=0.0)
     return f"no significant digit: the tolerance is {worst:.2g}" if worst >= 1 else None
 
 
-def tolerance(case: Case, name: str, draw: int = 0) -> float:
-    """C u κ depth of an output of the case, a relative error."""
+def tolerance(case: Case, name: str, draw: int = 0) -> np.ndarray:
+    """C u κ depth of an output of the case, a relative error; shape (b,) where each instance has a κ of its own."""
     asked = case.scenario
-    growth = condition(case, draw).get(name, 1.0) * asked.family.depth(asked.size)
-    return float(TOLERANCE_FACTOR * UNIT_ROUNDOFF[asked.dtype] * growth)
+    growth = condition(case, draw).get(name, 1.0) * asked.family.depth_of(asked.size)
+    return np.asarray(TOLERANCE_FACTOR * UNIT_ROUNDOFF[asked.dtype] * growth)
 
 
-def condition(case: Case, draw: int = 0) -> Mapping[str, float]:
+def condition(case: Case, draw: int = 0) -> Mapping[str, Any]:
     """κ of the outputs of a case: its variant's own, else its family's."""
     return _condition(case.scenario, case.variant.condition or case.scenario.family.condition, draw)
 
 
 @lru_cache(maxsize=4)
-def _condition(scenario: Scenario, rule: Condition, draw: int) -> Mapping[str, float]:
+def _condition(scenario: Scenario, rule: Condition, draw: int) -> Mapping[str, Any]:
     return rule(scenario.size, draw_numbers(scenario, draw), partial(_evaluate, scenario))
 
 
@@ -185,13 +185,19 @@ def _judge(case: Case, name: str, output: Any, draw: int) -> Outcome:
         return Outcome("nan", expected)
     if name in family.symmetric:
         actual, exact = _symmetric_part(actual), _symmetric_part(exact)
-    allowed = tolerance(case, name, draw)
     if not exact.any():
-        return _judge_zero(case, name, actual, numbers, allowed, expected)
-    error = relative_error(actual, exact, case.scenario.size.get("b"))
+        return _judge_zero(case, name, actual, numbers, float(tolerance(case, name, draw)), expected)
+    error, allowed = _worst(relative_error(actual, exact, case.scenario.size.get("b")), tolerance(case, name, draw))
     if not actual.any():
         return Outcome("zero", expected, error, allowed)
     return Outcome("agree" if error <= allowed else "disagree", expected, error, allowed)
+
+
+def _worst(errors: np.ndarray, allowed: np.ndarray) -> tuple[float, float]:
+    """The error and the tolerance of the instance that comes closest to its tolerance, or exceeds it most."""
+    errors, allowed = np.broadcast_arrays(errors, allowed)
+    index = np.unravel_index(np.argmax(errors / allowed), errors.shape)
+    return float(errors[index]), float(allowed[index])
 
 
 def _judge_zero(case: Case, name: str, actual: np.ndarray, numbers: Numbers, allowed: float, expected: str) -> Outcome:

@@ -1,4 +1,4 @@
-"""sandwich: φ = ‖x − g‖², g = M⁻¹ f_T((A⁻¹A)ⁿ M x). Teaches what a product that cancels on paper costs in time and digits.
+"""sandwich: φ = ‖x − g‖², g = M⁻¹ f_T((A⁻¹A)ⁿ M x). Teaches what cancelling products cost in time and digits.
 
 f_T is the soft threshold and M is symmetric. With u = M x, D = diag(|u| > T), r = x − g and λ = M⁻ᵀ r,
 
@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradrace.declare import Family, Limit, Numbers, Reference, Size, size
-from gradrace.families.condition import measure, measured
+from gradrace.declare import Family, Function, Limit, Numbers, Reference, Size, size
+from gradrace.families.numerics import measure, measured, refined_solve
 
 THRESHOLD = 3.14
 
@@ -38,7 +38,7 @@ def source_matrix(d: int, seed: int) -> np.ndarray:
 
 
 def matrix_of_condition(d: int, condition: float, rng: np.random.Generator) -> np.ndarray:
-    """A symmetric positive definite d × d matrix with eigenvalues spread evenly in the logarithm over [1, condition]."""
+    """A symmetric positive definite d × d matrix with eigenvalues spaced logarithmically over [1, condition]."""
     Q, _ = np.linalg.qr(rng.standard_normal((d, d)))
     matrix = (Q * np.logspace(0, np.log10(condition), d)) @ Q.T
     return (matrix + matrix.T) / 2
@@ -58,24 +58,14 @@ def draw(size: Size, rng: np.random.Generator) -> dict[str, Any]:
     return {"x": np.linalg.solve(M, u), "A": A, "M": M, "T": THRESHOLD, "n": size["n"]}
 
 
-def _solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Solve with two steps of iterative refinement, residuals in extended precision."""
-    wide = matrix.astype(np.longdouble)
-    solution = np.zeros_like(vector, dtype=np.longdouble)
-    for _ in range(3):
-        residual = vector.astype(np.longdouble) - wide @ solution
-        solution += np.linalg.solve(matrix, residual.astype(np.float64))
-    return solution
-
-
 def exact_states(numbers: Numbers) -> dict[str, np.ndarray]:
     """u, D, g, r and λ of the closed form, in extended precision."""
     x, M, T = numbers["x"].astype(np.longdouble), numbers["M"], numbers["T"]
     # A given u stands for one that has drifted away from M x, to measure what such a drift does.
     u = numbers["u"] if "u" in numbers else M.astype(np.longdouble) @ x
-    g = _solve(M, u - np.clip(u, -T, T))
+    g = refined_solve(M, u - np.clip(u, -T, T))
     r = x - g
-    return {"u": u, "D": np.abs(u) > T, "g": g, "r": r, "lambda": _solve(M.T, r)}
+    return {"u": u, "D": np.abs(u) > T, "g": g, "r": r, "lambda": refined_solve(M.T, r)}
 
 
 def reference_primal(numbers: Numbers) -> Mapping[str, Any]:
@@ -169,11 +159,11 @@ _LOOP_MEMORY = Limit(
 _LOOP_TIME = Limit(lambda size: size["n"] * size["d"] ** 2, 1e9, "n steps of d² operations and more")
 
 
-def _wasteful(**facts: Any) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+def _wasteful(**facts: Any) -> Callable[[Function], Function]:
     return sandwich.variant(expected=_NOISE, **{"condition": wasteful_condition, **facts})
 
 
-def _efficient(**facts: Any) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+def _efficient(**facts: Any) -> Callable[[Function], Function]:
     return sandwich.variant(expected=_NONE, **facts)
 
 

@@ -1,4 +1,4 @@
-"""soft_threshold: f(y) = sign(y) max(|y| − T, 0), elementwise. Teaches that masks and temporaries, not arithmetic, cost.
+"""soft_threshold: f(y) = sign(y) max(|y| − T, 0), elementwise. Teaches that temporaries, not arithmetic, cost.
 
 Closed form: f'(y) = 1 where |y| > T, else 0. The kinks lie at |y| = T; the drawn inputs stay away from them.
 Source: Data 598 (Winter 2022) homework 5, parts A to C, with its third branch read as y < −T (it prints y < T).

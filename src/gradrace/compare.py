@@ -1,0 +1,176 @@
+"""Two functions and some inputs, no declaration: are the gradients the same, and which one is faster?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradrace.clock import clock
+from gradrace.errors import UsageError
+from gradrace.families.numerics import DIRECTIONS, relative_error
+from gradrace.verify import TOLERANCE_FACTOR, UNIT_ROUNDOFF, Outcome, to_array
+
+STEP = 1e-7
+"""Relative size of the perturbation by which κ is measured."""
+
+Function = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Times in seconds of value and gradient, interleaved, and the status of g's gradient for each input."""
+
+    names: tuple[str, str]
+    times_s: tuple[tuple[float, ...], tuple[float, ...]]
+    outcomes: dict[str, Outcome]
+
+    @property
+    def same_gradient(self) -> bool:
+        return all(outcome.ok for outcome in self.outcomes.values())
+
+    @property
+    def ratio(self) -> float:
+        """Median over the pairs of g's time over f's: below 1, g is faster."""
+        return median(second / first for first, second in zip(*self.times_s, strict=True))
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        first, second = (median(times) * 1e6 for times in self.times_s)
+        table = Table("function", "value and gradient", "relative", "gradient")
+        table.add_row(self.names[0], f"{first:.4g} µs", "1", "reference")
+        statuses = ", ".join(f"{name}: {outcome.status}" for name, outcome in self.outcomes.items())
+        table.add_row(self.names[1], f"{second:.4g} µs", f"{self.ratio:.3g}", statuses)
+        console = Console(width=100, record=True, quiet=True)
+        console.print(table)
+        return console.export_text().rstrip()
+
+
+def compare(f: Function, g: Function, inputs: Sequence[Any], rounds: int = 25) -> Comparison:
+    """Race g against f on the same inputs; f's gradient in float64 is the reference.
+
+    `inputs` are the arguments of both; those that are floating tensors are differentiated. A function that
+    returns a tensor of any shape is paired with a fixed random cotangent, the same for both.
+    Raises UsageError when nothing can be differentiated or the outputs have different shapes.
+    """
+    outcomes = _judge(f, g, inputs)
+    runs = [_value_and_gradient(function, inputs) for function in (f, g)]
+    for run in runs:  # warm up
+        run()
+    samples: tuple[list[float], list[float]] = ([], [])
+    for i in range(rounds):
+        for which in (0, 1) if i % 2 else (1, 0):
+            start = clock()
+            runs[which]()
+            samples[which].append(clock() - start)
+    names = (_name(f, "f"), _name(g, "g"))
+    return Comparison(names, (tuple(samples[0]), tuple(samples[1])), outcomes)
+
+
+def assert_same_gradient(f: Function, g: Function, inputs: Sequence[Any]) -> None:
+    """Raise AssertionError, naming the input and the error, unless g has the value and the gradients of f.
+
+    The tolerance is C u κ: u of the inputs' dtype, κ measured by perturbing the inputs, C gradrace's own constant.
+    """
+    wrong = [
+        f"{name}: {outcome.status}"
+        + (f" (error {outcome.error:.2g}, tolerance {outcome.tolerance:.2g})" if outcome.error is not None else "")
+        for name, outcome in _judge(f, g, inputs).items()
+        if not outcome.ok
+    ]
+    if wrong:
+        raise AssertionError(f"{_name(g, 'g')} has not the gradient of {_name(f, 'f')}: " + "; ".join(wrong))
+
+
+def _name(function: Function, otherwise: str) -> str:
+    return getattr(function, "__name__", otherwise)
+
+
+def _differentiable(inputs: Sequence[Any]) -> list[int]:
+    places = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.is_floating_point()]
+    if not places:
+        raise UsageError("no input is a floating tensor, so there is nothing to differentiate; pass at least one")
+    return places
+
+
+def _value_and_gradient(function: Function, inputs: Sequence[Any]) -> Callable[[], tuple[Tensor, Sequence[Any]]]:
+    places = _differentiable(inputs)
+    leaves = [inputs[i].detach().requires_grad_() for i in places]
+    arguments = list(inputs)
+    for place, leaf in zip(places, leaves, strict=True):
+        arguments[place] = leaf
+
+    def run() -> tuple[Tensor, Sequence[Any]]:
+        value = function(*arguments)
+        if not value.requires_grad:
+            return value, [None] * len(leaves)
+        # The cotangent depends on the shape alone; without it a sum of outputs could hide what cancels.
+        generator = torch.Generator().manual_seed(0)
+        cotangent = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
+        cotangent = torch.ones_like(value) if value.dim() == 0 else cotangent
+        return value.detach(), torch.autograd.grad(value, leaves, cotangent, allow_unused=True)
+
+    return run
+
+
+def _outputs(function: Function, inputs: Sequence[Any]) -> dict[str, Any]:
+    value, gradients = _value_and_gradient(function, inputs)()
+    places = _differentiable(inputs)
+    return {"value": value} | {f"input {i}": gradient for i, gradient in zip(places, gradients, strict=True)}
+
+
+def _exact(f: Function, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+    """f in float64; a gradient that f does not have is zero."""
+    wide = [value.double() if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs]
+    shapes = {f"input {i}": inputs[i].shape for i in _differentiable(inputs)}
+    return {
+        name: np.zeros(shapes[name]) if output is None else to_array(output)
+        for name, output in _outputs(f, wide).items()
+    }
+
+
+def _judge(f: Function, g: Function, inputs: Sequence[Any]) -> dict[str, Outcome]:
+    exact, mine, theirs = _exact(f, inputs), _outputs(g, inputs), _outputs(f, inputs)
+    u = max(UNIT_ROUNDOFF.get(str(inputs[i].dtype).removeprefix("torch."), 2.0**-8) for i in _differentiable(inputs))
+    kappa = _condition(f, inputs, exact)
+    return {
+        name: _outcome(output, theirs[name], exact[name], TOLERANCE_FACTOR * u * kappa[name])
+        for name, output in mine.items()
+    }
+
+
+def _condition(f: Function, inputs: Sequence[Any], exact: dict[str, np.ndarray]) -> dict[str, float]:
+    """κ of each output: its relative change over a relative change of all differentiable inputs, at least 1."""
+    generator = torch.Generator().manual_seed(1)
+    kappa = dict.fromkeys(exact, 1.0)
+    for _ in range(DIRECTIONS):
+        moved = list(inputs)
+        for i in _differentiable(inputs):
+            wide = inputs[i].detach().double().cpu()
+            noise = torch.randn(wide.shape, generator=generator, dtype=torch.float64)
+            moved[i] = (wide + STEP * wide.abs().amax() * noise).to(inputs[i].device)
+        for name, output in _exact(f, moved).items():
+            if exact[name].any():
+                kappa[name] = max(kappa[name], float(relative_error(output, exact[name], None)) / STEP)
+    return kappa
+
+
+def _outcome(output: Any, of_f: Any, exact: np.ndarray, tolerance: float) -> Outcome:
+    if output is None:
+        return Outcome("none", expected="none" if of_f is None else "agree")
+    actual = to_array(output)
+    if actual.shape != exact.shape:
+        raise UsageError(f"the outputs have the shapes {actual.shape} and {exact.shape}; compare like with like")
+    if not np.isfinite(actual).all():
+        return Outcome("nan")
+    if exact.any() and not actual.any():
+        return Outcome("zero", error=1.0, tolerance=tolerance)
+    error = float(relative_error(actual, exact, None))
+    return Outcome("agree" if error <= tolerance < 1 else "disagree", error=error, tolerance=tolerance)

@@ -1,0 +1,101 @@
+"""gauss_newton_step: p(x) = argmin ‖J p + r‖ for phase retrieval. Teaches QR against normal equations.
+
+r = (A x)² − y and J = 2 diag(A x) A, m × n with m > n: forward mode builds J in n passes, reverse mode in m.
+The normal equations square the condition of J; QR does not.
+
+Sources: CSCI 5980 homework 2, problem 1(b); Å. Björck, Numerical Methods for Least Squares Problems (1996).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradrace.declare import Family, Numbers, size
+from gradrace.families.numerics import measured, refined_solve
+from gradrace.families.phase_retrieval import draw, gauss_newton_matrix, matvec, wide_states
+
+
+def reference(numbers: Numbers) -> Mapping[str, Any]:
+    """The normal equations in extended precision, where squaring the condition costs nothing."""
+    A, z, r = wide_states(numbers)
+    H = 2 * np.swapaxes(A, -1, -2) @ ((z * z)[..., None] * A)
+    return {"value": refined_solve(H, -np.einsum("...mn,...m->...n", A, r * z))}
+
+
+gauss_newton_step = Family(
+    name="gauss_newton_step",
+    summary="argmin ‖J p + r‖: QR against normal equations, forward against reverse J",
+    source="CSCI 5980 homework 2, problem 1(b)",
+    primals=("x",),
+    constants=("A", "y"),
+    operators=("primal",),
+    sizes=(
+        size("test", n=5, m=25),
+        size("test", n=4, m=12, b=7),
+        size("bench", n=20, m=100),
+        size("bench", "cuda", n=20, m=100, b=200),
+        size("bench", n=100, m=500),
+    ),
+    draw=draw,
+    baseline="qr_of_jacrev",
+    reference={"primal": reference},
+    condition=measured("x", "A", "y"),
+    # κ is measured with the residual as it is, so it holds the square of cond(J) where the residual brings it in.
+    depth=2.0,
+)
+
+
+def residual(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    z = matvec(A, x)
+    return z * z - y
+
+
+def jacobian(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    return 2 * matvec(A, x).unsqueeze(-1) * A
+
+
+def _least_squares(J: Tensor, r: Tensor) -> Tensor:
+    return torch.linalg.lstsq(J, -r.unsqueeze(-1)).solution.squeeze(-1)
+
+
+def _differentiated(mode: Callable[..., Any], x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    differentiate = mode(residual)
+    return torch.func.vmap(differentiate)(x, A, y) if x.dim() == 2 else differentiate(x, A, y)
+
+
+@gauss_newton_step.variant(source="J by torch.func.jacrev, least squares by QR")
+def qr_of_jacrev(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    return _least_squares(_differentiated(torch.func.jacrev, x, A, y), residual(x, A, y))
+
+
+@gauss_newton_step.variant(source="J by torch.func.jacfwd, least squares by QR")
+def qr_of_jacfwd(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    return _least_squares(_differentiated(torch.func.jacfwd, x, A, y), residual(x, A, y))
+
+
+@gauss_newton_step.variant(source="J in closed form, least squares by QR")
+def qr_closed_form(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    return _least_squares(jacobian(x, A, y), residual(x, A, y))
+
+
+@gauss_newton_step.variant(source="J in closed form, pseudo-inverse by SVD")
+def pseudo_inverse(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    return matvec(torch.linalg.pinv(jacobian(x, A, y)), -residual(x, A, y))
+
+
+@gauss_newton_step.variant(source="normal equations, LU")
+def normal_solve(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    z = matvec(A, x)
+    return torch.linalg.solve(gauss_newton_matrix(z, A), matvec(A.mT, (y - z * z) * z))
+
+
+@gauss_newton_step.variant(source="normal equations, Cholesky")
+def normal_cholesky(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    z = matvec(A, x)
+    factor = torch.linalg.cholesky(gauss_newton_matrix(z, A))
+    return torch.cholesky_solve(matvec(A.mT, (y - z * z) * z).unsqueeze(-1), factor).squeeze(-1)

@@ -1,0 +1,144 @@
+"""jacobian_modes: the Jacobian of f(x) = W2 tanh(W1 x), R^n → R^m. Teaches when forward mode beats reverse mode.
+
+With t = tanh(W1 x) the closed form is J = W2 diag(1 − t²) W1. Forward mode pays one pass for each of the n inputs,
+reverse mode one for each of the m outputs, so they cross where n c_forward = m c_reverse, which is not n = m;
+batching the passes (vmap) turns them into matrix products and moves the crossover again.
+
+Source: A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed. (2008), chapter 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.functional import jacobian
+
+from gradrace.declare import Family, Numbers, Size, size
+from gradrace.families.numerics import measured
+
+HIDDEN = 128
+
+
+def draw(size: Size, rng: np.random.Generator) -> dict[str, Any]:
+    """Weights scaled so that W1 x has unit variance: tanh is neither linear nor saturated."""
+    n, m = size["n"], size["m"]
+    return {
+        "x": rng.standard_normal(n),
+        "W1": rng.standard_normal((HIDDEN, n)) / np.sqrt(n),
+        "W2": rng.standard_normal((m, HIDDEN)) / np.sqrt(HIDDEN),
+    }
+
+
+def reference_primal(numbers: Numbers) -> Mapping[str, Any]:
+    x, W1, W2 = (numbers[name].astype(np.longdouble) for name in ("x", "W1", "W2"))
+    return {"value": W2 @ np.tanh(W1 @ x)}
+
+
+def reference_jacobian(numbers: Numbers) -> Mapping[str, Any]:
+    """W2 diag(sech²(W1 x)) W1; sech² = 1/cosh² keeps its digits where 1 − tanh² loses them."""
+    slope = np.cosh(numbers["W1"].astype(np.longdouble) @ numbers["x"]).astype(np.float64) ** -2
+    return {"x": (numbers["W2"] * slope) @ numbers["W1"]}
+
+
+jacobian_modes = Family(
+    name="jacobian_modes",
+    summary="the Jacobian of R^n → R^m: when forward mode beats reverse mode",
+    source="Griewank and Walther (2008), chapter 3",
+    primals=("x",),
+    constants=("W1", "W2"),
+    operators=("primal", "jacobian"),
+    sizes=(
+        size("test", "bench", n=1, m=256),
+        size("test", n=7, m=5),
+        size("bench", n=16, m=256),
+        size("bench", "cuda", n=64, m=64),
+        size("bench", n=256, m=16),
+        size("test", "bench", n=256, m=1),
+        size("large", "cuda", n=256, m=256),
+    ),
+    draw=draw,
+    baseline={"primal": "two_layers", "jacobian": "loop_of_pullbacks"},
+    reference={"primal": reference_primal, "jacobian": reference_jacobian},
+    condition=measured("x", "W1", "W2"),
+    # κ moves every entry of W1 and W2, which adds up like the roundings of the two products.
+    depth=2.0,
+)
+
+_jacobian: Mapping[str, Any] = {"computes": "jacobian"}
+
+
+@jacobian_modes.variant(source="the function itself")
+def two_layers(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    return W2 @ torch.tanh(W1 @ x)
+
+
+def _of(W1: Tensor, W2: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda x: two_layers(x, W1, W2)
+
+
+@jacobian_modes.variant(source="W2 diag(1 − t²) W1", **_jacobian)
+def closed_form(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    t = torch.tanh(W1 @ x)
+    slope = 1 - t * t
+    # Scale the smaller factor before the product.
+    return (W2 * slope) @ W1 if W2.shape[0] < W1.shape[1] else W2 @ (slope.unsqueeze(1) * W1)
+
+
+@jacobian_modes.variant(source="torch.func.jacfwd: n jvps, batched by vmap", **_jacobian)
+def jacfwd(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    return torch.func.jacfwd(_of(W1, W2))(x)
+
+
+@jacobian_modes.variant(source="torch.func.jacrev: m vjps, batched by vmap", **_jacobian)
+def jacrev(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    return torch.func.jacrev(_of(W1, W2))(x)
+
+
+@jacobian_modes.variant(source="n passes of torch.autograd.forward_ad", **_jacobian)
+def loop_of_forward_ad(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    columns = []
+    for tangent in torch.eye(x.numel(), dtype=x.dtype, device=x.device):
+        with forward_ad.dual_level():
+            output = two_layers(forward_ad.make_dual(x, tangent), W1, W2)
+            columns.append(forward_ad.unpack_dual(output).tangent)
+    return torch.stack(columns, dim=1)
+
+
+@jacobian_modes.variant(source="one graph, m pullbacks that retain it", **_jacobian)
+def loop_of_pullbacks(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    leaf = x.detach().requires_grad_()
+    output = two_layers(leaf, W1, W2)
+    units = torch.eye(output.numel(), dtype=x.dtype, device=x.device)
+    return torch.stack([torch.autograd.grad(output, leaf, unit, retain_graph=True)[0] for unit in units])
+
+
+@jacobian_modes.variant(source="torch.func.vmap of forward_ad's jvp over the n unit tangents", **_jacobian)
+def batched_forward_ad(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    def pushforward(tangent: Tensor) -> Tensor:
+        return torch.func.jvp(_of(W1, W2), (x,), (tangent,))[1]
+
+    units = torch.eye(x.numel(), dtype=x.dtype, device=x.device)
+    return torch.func.vmap(pushforward, out_dims=1)(units)
+
+
+@jacobian_modes.variant(source="one graph, m pullbacks in one call by is_grads_batched", **_jacobian)
+def batched_pullbacks(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    leaf = x.detach().requires_grad_()
+    output = two_layers(leaf, W1, W2)
+    units = torch.eye(output.numel(), dtype=x.dtype, device=x.device)
+    return torch.autograd.grad(output, leaf, units, is_grads_batched=True)[0]
+
+
+@jacobian_modes.variant(source="torch.autograd.functional.jacobian, its default loop", **_jacobian)
+def functional_jacobian(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    return jacobian(_of(W1, W2), x)
+
+
+@jacobian_modes.variant(source="torch.autograd.functional.jacobian, forward mode, vectorised", **_jacobian)
+def functional_jacobian_forward(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    return jacobian(_of(W1, W2), x, vectorize=True, strategy="forward-mode")

@@ -1,0 +1,206 @@
+"""The pytest plugin: cases as parameters, options that select them, and the bench that checks before it times.
+
+Load it with `-p gradrace.testing`. A test that takes the fixture `gradrace_case` runs once for every selected case;
+`from gradrace.testing import test_kernel` is the whole bench of a project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gradrace.errors import UsageError
+
+if TYPE_CHECKING:
+    from gradrace.cases import Case
+    from gradrace.verify import Check
+
+SLOW_S = 0.1
+"""A case that takes longer than this is timed in a few single rounds, without calibration."""
+
+AXES = ("family", "variant", "operator", "size", "dtype", "device")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a bench found: the check of a case and, where it was timed, the median time in seconds."""
+
+    case: Case
+    check: Check
+    median_s: float | None = None
+
+
+_RESULTS = pytest.StashKey[list[Result]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gradrace", "gradrace: which cases to run")
+    for axis in AXES:
+        group.addoption(f"--{axis}", action="append", default=[], metavar="WORD", help=f"only this {axis} (repeatable)")
+    group.addoption("--case", metavar="PATTERN", help="only the cases whose id matches this glob")
+    group.addoption("--all-cases", action="store_true", help="every size, dtype and device, not the default selection")
+    group.addoption("--tier", choices=("test", "bench", "cuda", "large"), help="the cases of this tier of sizes")
+    group.addoption("--module", action="append", default=[], metavar="M", help="also load the families of this module")
+    group.addoption("--threads", type=int, default=1, help="threads of torch and of every BLAS (default: 1)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_RESULTS] = []
+    if config.getoption("threads") < 1:
+        pytest.exit("gradrace: --threads must be at least 1", returncode=2)
+    # A case that fails its check is not timed, on purpose.
+    config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "gradrace_case" in metafunc.fixturenames:
+        cases = select(metafunc.config)
+        metafunc.parametrize("gradrace_case", cases, ids=[case.id for case in cases])
+
+
+def select(config: pytest.Config) -> list[Case]:
+    """The cases that the command line asks for; bad input leaves pytest with exit code 2."""
+    from gradrace.cases import Selection, all_cases, load_families
+
+    option = config.getoption
+    try:
+        selection = Selection(
+            pattern=option("case"),
+            all=option("all_cases"),
+            tier=option("tier"),
+            **{axis: option(axis) for axis in AXES},
+        )
+        return selection.apply(all_cases(load_families(option("module"))))
+    except UsageError as error:
+        pytest.exit(f"gradrace: {error}", returncode=2)
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Group the benches by scenario and give them the synchronised clock; mark what cannot run here as skipped."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        case = callspec.params.get("gradrace_case") if callspec else None
+        if case is None:
+            continue
+        if reason := case.skip_reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if "benchmark" in item.fixturenames:  # type: ignore[attr-defined]
+            from gradrace.clock import clock
+
+            # pytest-benchmark reads the closest marker alone, so both facts stand in one.
+            item.add_marker(pytest.mark.benchmark(group=case.scenario.id, timer=clock))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    from gradrace.environment import describe
+
+    machine_info["gradrace"] = describe()
+
+
+@pytest.fixture(autouse=True)
+def _pinned_threads(request: pytest.FixtureRequest) -> None:
+    """Every test that runs a case runs it with the threads of the command line."""
+    if "gradrace_case" in request.fixturenames:
+        from gradrace.environment import pin_threads
+
+        pin_threads(request.config.getoption("threads"))
+
+
+def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequest) -> None:
+    """Check the case, then time the very thunk that was checked. What is wrong is never timed."""
+    from gradrace.clock import clock
+    from gradrace.environment import describe, pin_threads
+    from gradrace.verify import check, prepare_case, verify
+
+    try:
+        thunk = prepare_case(gradrace_case)
+    except Exception:
+        checked = verify(gradrace_case)
+    else:
+        checked = check(gradrace_case, thunk)
+    results = request.config.stash[_RESULTS]
+    if not checked.ok:
+        results.append(Result(gradrace_case, checked))
+        pytest.fail(checked.message, pytrace=False)
+    if checked.status == "skipped":
+        pytest.skip(checked.message)
+    if gradrace_case.variant.is_specimen:
+        results.append(Result(gradrace_case, checked))
+        pytest.xfail("kept as a wrong formulation and seen as wrong: " + _wrong_outputs(checked))
+    threads = request.config.getoption("threads")
+    pin_threads(threads)  # the check may have loaded a further BLAS, such as SciPy's
+    asked = gradrace_case.scenario
+    benchmark.extra_info |= {
+        "case": gradrace_case.id,
+        "scenario": asked.id,
+        "variant": gradrace_case.variant.name,
+        "baseline": asked.family.baseline_of(asked.operator),
+        "status": checked.status,
+        "source": gradrace_case.variant.source,
+        "threads": threads,
+        "first_call_s": checked.first_call_s,
+        "environment": describe(asked.device),
+    }
+    start = clock()
+    thunk()
+    once_s = clock() - start
+    if once_s > SLOW_S and benchmark.enabled:
+        benchmark.pedantic(thunk, rounds=max(3, min(5, int(1 / once_s))), iterations=1)
+    else:
+        benchmark(thunk)
+    median_s = benchmark.stats.stats.median if benchmark.stats else None
+    results.append(Result(gradrace_case, checked, median_s))
+
+
+def _wrong_outputs(checked: Check) -> str:
+    return ", ".join(f"{name} {found.status}" for name, found in checked.outputs.items() if found.status == "disagree")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The race at a glance: of each scenario the winner, its lead over the baseline, and whether the gradients tie."""
+    results = config.stash[_RESULTS]
+    if not any(result.median_s for result in results):
+        return
+    from rich.console import Console
+
+    console = Console(file=terminalreporter._tw._file, width=max(100, terminalreporter._tw.fullwidth))
+    console.print(_race_table(results, config.getoption("threads")))
+
+
+def _race_table(results: Sequence[Result], threads: int) -> Any:
+    from rich.table import Table
+
+    table = Table(title=f"The race ({threads} thread{'s' * (threads > 1)}): fastest of the formulations that are right")
+    for heading in ("scenario", "fastest", "baseline", "gradients"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("time", "times faster"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    by_scenario: dict[str, list[Result]] = {}
+    for result in results:
+        by_scenario.setdefault(result.case.scenario.id, []).append(result)
+    for scenario, rows in by_scenario.items():
+        timed = [(row.median_s, row) for row in rows if row.median_s is not None]
+        ties = f"{len(timed)} tie"
+        wrong = [row.case.variant.name for row in rows if row.median_s is None]
+        if wrong:
+            ties += f", [red]wrong: {', '.join(wrong)}[/red]"
+        if not timed:
+            table.add_row(scenario, "–", "–", ties, "–", "–")
+            continue
+        best_s, best = min(timed, key=lambda pair: pair[0])
+        base = next((seconds for seconds, row in timed if row.case.is_baseline), None)
+        name = best.case.scenario.family.baseline_of(best.case.scenario.operator)
+        lead = f"{base / best_s:.3g}" if base else "–"
+        table.add_row(scenario, best.case.variant.name, name, ties, _duration(best_s), lead)
+    return table
+
+
+def _duration(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
