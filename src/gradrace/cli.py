@@ -61,14 +61,23 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         _print_json([_row(case) for case in cases])
         return 0
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table("case", "source", title=f"{len(cases)} cases", title_justify="left")
+    table = Table("case", "", "source", title=f"{len(cases)} cases", title_justify="left")
     for case in cases:
-        table.add_row(case.id + (" (baseline)" if case.is_baseline else ""), case.variant.source)
-    Console().print(table)
+        table.add_row(case.id, "baseline" if case.is_baseline else "", case.variant.source)
+    _print_table(table, cases)
     return 0
+
+
+def _print_table(table: Any, cases: Sequence[Any]) -> None:
+    """Never cut an id, which people copy: a narrow terminal wraps the lines instead."""
+    from rich.console import Console
+
+    console = Console()
+    table.columns[0].no_wrap = True
+    console.width = max(console.width, max(len(case.id) for case in cases) + 50)
+    console.print(table)
 
 
 def _row(case: Any) -> dict[str, Any]:
@@ -102,7 +111,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"cases": [check.as_json() for check in checks], "faults": []})
     else:
-        Console().print(_verify_table(checks))
+        _print_table(_verify_table(checks), cases)
     for check in failed:
         progress.print(f"[red]FAILED[/red] {check.message}", highlight=False, soft_wrap=True)
     if not options.json:

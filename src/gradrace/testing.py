@@ -55,13 +55,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Answer bad input before anything is collected: inside the collection pytest would show a traceback."""
+    option = session.config.getoption
+    if any(option(name) for name in (*AXES, "case", "module")):
+        _select(session.config)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "gradrace_case" in metafunc.fixturenames:
-        cases = select(metafunc.config)
+        cases = _select(metafunc.config)
         metafunc.parametrize("gradrace_case", cases, ids=[case.id for case in cases])
 
 
-def select(config: pytest.Config) -> list[Case]:
+def _select(config: pytest.Config) -> list[Case]:
     """The cases that the command line asks for; bad input leaves pytest with exit code 2."""
     from gradrace.cases import Selection, all_cases, load_families
 
@@ -167,36 +175,54 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     from rich.console import Console
 
-    console = Console(file=terminalreporter._tw._file, width=max(100, terminalreporter._tw.fullwidth))
-    console.print(_race_table(results, config.getoption("threads")))
+    terminalreporter.section(f"the race: fastest right formulation, threads = {config.getoption('threads')}")
+    console = Console(file=terminalreporter._tw._file, width=max(80, terminalreporter._tw.fullwidth))
+    races: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        asked = result.case.scenario
+        races.setdefault((asked.family.name, asked.operator), []).append(result)
+    for rows in races.values():
+        console.print(_race_table(rows))
 
 
-def _race_table(results: Sequence[Result], threads: int) -> Any:
+def _race_table(results: Sequence[Result]) -> Any:
+    """One line for each scenario of a family and operator."""
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=f"The race ({threads} thread{'s' * (threads > 1)}): fastest of the formulations that are right")
-    for heading in ("scenario", "fastest", "baseline", "gradients"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("time", "times faster"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    by_scenario: dict[str, list[Result]] = {}
+    asked = results[0].case.scenario
+    baseline = asked.family.baseline_of(asked.operator)
+    wrong = sorted({row.case.variant.name for row in results if row.median_s is None})
+    table = Table(
+        title=f"[bold]{asked.family.name}/{asked.operator}[/bold]  [dim]beside {baseline}[/dim]"
+        + "".join(f"\n[red]{name}: WRONG, not timed[/red]" for name in wrong),
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("size", min_width=21)
+    table.add_column("fastest", min_width=25)
+    table.add_column("tie", justify="right", min_width=5)
+    table.add_column("median", justify="right", min_width=7)
+    table.add_column("faster", justify="right", min_width=8)
+    scenarios: dict[str, list[Result]] = {}
     for result in results:
-        by_scenario.setdefault(result.case.scenario.id, []).append(result)
-    for scenario, rows in by_scenario.items():
-        timed = [(row.median_s, row) for row in rows if row.median_s is not None]
-        ties = f"{len(timed)} tie"
-        wrong = [row.case.variant.name for row in rows if row.median_s is None]
-        if wrong:
-            ties += f", [red]wrong: {', '.join(wrong)}[/red]"
-        if not timed:
-            table.add_row(scenario, "–", "–", ties, "–", "–")
-            continue
-        best_s, best = min(timed, key=lambda pair: pair[0])
-        base = next((seconds for seconds, row in timed if row.case.is_baseline), None)
-        name = best.case.scenario.family.baseline_of(best.case.scenario.operator)
-        lead = f"{base / best_s:.3g}" if base else "–"
-        table.add_row(scenario, best.case.variant.name, name, ties, _duration(best_s), lead)
+        scenarios.setdefault(result.case.scenario.id.split("/", 2)[2], []).append(result)
+    for size, rows in scenarios.items():
+        table.add_row(size.removesuffix("/float64/cpu"), *_race_row(rows))
     return table
+
+
+def _race_row(rows: Sequence[Result]) -> tuple[str, str, str, str]:
+    """The winner, how many of how many tie, the winner's time, and its lead over the baseline."""
+    timed = [(row.median_s, row) for row in rows if row.median_s is not None]
+    ties = f"{len(timed)}/{len(rows)}"
+    if not timed:
+        return "–", ties, "–", "–"
+    best_s, best = min(timed, key=lambda pair: pair[0])
+    base_s = next((seconds for seconds, row in timed if row.case.is_baseline), None)
+    return best.case.variant.name, ties, _duration(best_s), f"{base_s / best_s:.3g} ×" if base_s else "–"
 
 
 def _duration(seconds: float) -> str:

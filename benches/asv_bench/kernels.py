@@ -1,0 +1,85 @@
+"""One benchmark class for each family and operator of the committed catalogue.
+
+The parameters come from catalogue.json and never from the installed package: asv stores results by the position of
+a parameter, so on a commit with other variants a result would appear under a wrong name. What a commit lacks is n/a.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from gradrace.cases import find_case
+from gradrace.clock import clock
+from gradrace.environment import pin_threads
+from gradrace.errors import UsageError
+from gradrace.verify import check, prepare_case, quantise
+
+CATALOGUE = json.loads((Path(__file__).parent / "catalogue.json").read_text())
+
+
+def _find(family, operator, variant, size, device):
+    """The case, or NotImplementedError, which asv shows as n/a."""
+    try:
+        case = find_case(f"{family}/{variant}/{operator}/{size}/float64/{device}", CATALOGUE["modules"])
+    except UsageError as error:
+        raise NotImplementedError(str(error)) from None
+    if case.skip_reason:
+        raise NotImplementedError(case.skip_reason)
+    return case
+
+
+class _Kernel:
+    family = operator = ""
+    param_names = ("variant", "size", "device")
+    timer = staticmethod(clock)
+    rounds = 2
+    repeat = (3, 10, 0.1)
+    sample_time = 0.005
+    warmup_time = 0.01
+    timeout = 120
+
+    def setup(self, variant, size, device):
+        pin_threads(1)
+        self.case = _find(self.family, self.operator, variant, size, device)
+        self.thunk = prepare_case(self.case)
+
+    def time_kernel(self, variant, size, device):
+        self.thunk()
+
+    def track_gradient_error(self, variant, size, device):
+        return quantise(check(self.case, self.thunk))
+
+    track_gradient_error.unit = "log2 of the error over its tolerance"
+
+
+def _benchmark(family, operator, rows):
+    def racers_only(variant, size, device):
+        if _find(family, operator, variant, size, device).variant.is_specimen:
+            raise NotImplementedError("a wrong formulation does not race")
+
+    def time_kernel(self, variant, size, device):
+        self.thunk()
+
+    time_kernel.setup = racers_only
+    name = "".join(word.title() for word in f"{family}_{operator}".split("_"))
+    columns = [list(dict.fromkeys(row[axis] for row in rows)) for axis in _Kernel.param_names]
+    body = {
+        "family": family,
+        "operator": operator,
+        "params": columns,
+        "version": rows[0]["version"],
+        "time_kernel": time_kernel,
+    }
+    return name, type(name, (_Kernel,), {**body, "__module__": __name__})
+
+
+def _benchmarks():
+    groups = {}
+    for row in CATALOGUE["cases"]:
+        groups.setdefault((row["family"], row["operator"]), []).append(row)
+    return dict(_benchmark(family, operator, rows) for (family, operator), rows in groups.items())
+
+
+torch.set_num_threads(1)
+globals().update(_benchmarks())

@@ -1,0 +1,60 @@
+"""Write benches/asv_bench/catalogue.json: the cases that asv tracks, from the families that are declared now.
+
+Usage: python benches/write_catalogue.py [--module M ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gradrace.cases import Selection, all_cases, load_families
+
+CATALOGUE = Path(__file__).parent / "asv_bench" / "catalogue.json"
+
+
+def catalogue(modules: Sequence[str] = ()) -> dict[str, Any]:
+    """The default selection in float64, as plain values; asv's parameters are read from it by position."""
+    cases = Selection(dtype=("float64",)).apply(all_cases(load_families(modules)))
+    return {
+        "modules": list(modules),
+        "cases": [
+            {
+                "family": case.scenario.family.name,
+                "operator": case.scenario.operator,
+                "variant": case.variant.name,
+                "size": case.scenario.size.word,
+                "device": case.scenario.device,
+                "version": case.scenario.family.version,
+            }
+            for case in cases
+        ],
+    }
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """One case a line, so that a new variant is one line of a diff."""
+    rows = ",\n".join("  " + json.dumps(row) for row in document["cases"])
+    return f'{{\n "modules": {json.dumps(document["modules"])},\n "cases": [\n{rows}\n ]\n}}\n'
+
+
+def write(path: Path, text: str) -> None:
+    """Write to a temporary file beside it and rename: a reader never sees half a file."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        file.write(text)
+    os.replace(file.name, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--module", action="append", default=[], metavar="M")
+    write(CATALOGUE, as_text(catalogue(parser.parse_args().module)))
+
+
+if __name__ == "__main__":
+    main()
