@@ -6,13 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradrace.compare import assert_same_gradient as assert_same_gradient
-    from gradrace.compare import compare as compare
+    from gradrace.comparison import assert_same_gradient as assert_same_gradient
+    from gradrace.comparison import compare as compare
     from gradrace.declare import Family as Family
     from gradrace.declare import Limit as Limit
     from gradrace.declare import size as size
     from gradrace.errors import UsageError as UsageError
-    from gradrace.verify import verify as verify
 
 __version__ = "0.1.0"
 
@@ -21,9 +20,8 @@ _HOMES = {
     "Limit": "gradrace.declare",
     "size": "gradrace.declare",
     "UsageError": "gradrace.errors",
-    "assert_same_gradient": "gradrace.compare",
-    "compare": "gradrace.compare",
-    "verify": "gradrace.verify",
+    "assert_same_gradient": "gradrace.comparison",
+    "compare": "gradrace.comparison",
 }
 
 __all__ = [*_HOMES]

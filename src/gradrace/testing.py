@@ -6,6 +6,7 @@ Load it with `-p gradrace.testing`. A test that takes the fixture `gradrace_case
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ class Result:
     median_s: float | None = None
 
 
+_DIFFERENCES = pytest.StashKey[list[str]]()
 _RESULTS = pytest.StashKey[list[Result]]()
 
 
@@ -49,8 +51,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RESULTS] = []
-    if config.getoption("threads") < 1:
-        pytest.exit("gradrace: --threads must be at least 1", returncode=2)
     # A case that fails its check is not timed, on purpose.
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
 
@@ -59,6 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection(session: pytest.Session) -> None:
     """Answer bad input before anything is collected: inside the collection pytest would show a traceback."""
     option = session.config.getoption
+    if option("threads") < 1:
+        pytest.exit("gradrace: --threads must be at least 1", returncode=2)
     if any(option(name) for name in (*AXES, "case", "module")):
         _select(session.config)
 
@@ -106,7 +108,22 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     from gradrace.environment import describe
 
-    machine_info["gradrace"] = describe()
+    facts = {**describe(), "threads": config.getoption("threads")}
+    del facts["commit"]  # stands in commit_info, and may differ between runs that are compared
+    machine_info["gradrace"] = facts
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
+    """Note which facts differ that make a comparison with a saved run worthless."""
+    # pytest-benchmark's own warning fires for the clock rate of the moment, and prints two screens.
+    warnings.filterwarnings("ignore", message="Benchmark machine_info is different")
+    now, then = machine_info.get("gradrace", {}), compared_benchmark["machine_info"].get("gradrace", {})
+    config.stash[_DIFFERENCES] = [
+        f"{key} ({then.get(key)} then, {fact} now)" for key, fact in now.items() if then.get(key) != fact
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -183,6 +200,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         races.setdefault((asked.family.name, asked.operator), []).append(result)
     for rows in races.values():
         console.print(_race_table(rows))
+    if differences := config.stash.get(_DIFFERENCES, []):
+        terminalreporter.write_line(
+            f"gradrace: read no ratio from the comparison, the runs differ in {', '.join(differences)}", red=True
+        )
 
 
 def _race_table(results: Sequence[Result]) -> Any:

@@ -1,22 +1,24 @@
 """The families: each file holds one mathematical function or problem with all its formulations."""
 
-from gradrace.families.gauss_newton_step import gauss_newton_step
-from gradrace.families.hello import hello
-from gradrace.families.identity import identity
-from gradrace.families.jacobian_modes import jacobian_modes
-from gradrace.families.phase_retrieval import phase_retrieval
-from gradrace.families.sandwich import sandwich
-from gradrace.families.scalar_trace import scalar_trace
-from gradrace.families.soft_threshold import soft_threshold
-
-FAMILIES = (
-    identity,
+from gradrace.families import (
+    gauss_newton_step,
     hello,
-    soft_threshold,
-    sandwich,
-    scalar_trace,
+    identity,
     jacobian_modes,
     phase_retrieval,
-    gauss_newton_step,
+    sandwich,
+    scalar_trace,
+    soft_threshold,
+)
+
+FAMILIES = (
+    identity.identity,
+    hello.hello,
+    soft_threshold.soft_threshold,
+    sandwich.sandwich,
+    scalar_trace.scalar_trace,
+    jacobian_modes.jacobian_modes,
+    phase_retrieval.phase_retrieval,
+    gauss_newton_step.gauss_newton_step,
 )
 """The one list of the built-in families."""

@@ -130,10 +130,10 @@ sandwich = Family(
     constants=("T", "n"),
     operators=("primal", "value_and_gradient"),
     sizes=(
-        size("test", "bench", d=5, n=1, cond=30),
+        size("test", "bench", d=5, n=1, cond=100),
         size("test", d=5, n=30, cond=1000),
-        size("bench", d=5, n=100, cond=30),
-        size("bench", "cuda", d=5, n=10_000, cond=30),
+        size("bench", d=5, n=100, cond=100),
+        size("bench", "cuda", d=5, n=10_000, cond=100),
         size("bench", d=50, n=100, cond=100),
         size("test", d=50, n=3, cond=100_000),
         size("bench", "cuda", d=1000, n=1, cond=100),

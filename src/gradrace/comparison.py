@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -48,7 +49,7 @@ class Comparison:
         table.add_row(self.names[0], f"{first:.4g} µs", "1", "reference")
         statuses = ", ".join(f"{name}: {outcome.status}" for name, outcome in self.outcomes.items())
         table.add_row(self.names[1], f"{second:.4g} µs", f"{self.ratio:.3g}", statuses)
-        console = Console(width=100, record=True, quiet=True)
+        console = Console(width=100, file=io.StringIO(), record=True)
         console.print(table)
         return console.export_text().rstrip()
 

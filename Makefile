@@ -1,0 +1,42 @@
+# The commands of this project are one-liners over ordinary tools, inside an environment of its own.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+MACHINE ?= shared-2core
+COMMITS ?= NEW
+
+.PHONY: bench test lint dashboard catalogue clean
+
+bench: $(VENV)/ready  ## check every kernel, time it, print the race
+	mkdir -p build
+	$(BIN)/pytest benches --benchmark-only --benchmark-json=build/bench.json
+
+test: $(VENV)/ready lint  ## style, types, imports, tests, and one smoke pass of the benches
+	$(BIN)/pytest tests
+	$(BIN)/pytest benches --tier test --dtype float64 --benchmark-disable -q
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+dashboard: $(VENV)/ready  ## run asv over the commits that lack results, then serve its pages
+	$(BIN)/asv machine --machine $(MACHINE) --yes
+	$(BIN)/asv run --machine $(MACHINE) --launch-method forkserver --skip-existing-commits $(COMMITS)
+	$(BIN)/asv publish
+	$(BIN)/asv preview
+
+catalogue: $(VENV)/ready  ## rewrite the list of cases that asv tracks
+	$(BIN)/python benches/write_catalogue.py
+
+# torch comes first and pinned: a range would replace a CPU build by the newest one for CUDA.
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build .asv .benchmarks

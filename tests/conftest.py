@@ -1,0 +1,49 @@
+"""Small helpers of several tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gradrace.cases import Case, Scenario
+from gradrace.declare import Family, size
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def make_family(**facts: Any) -> Family:
+    """f(x) = Σ x², with an exact reference, and a second primal that f does not read."""
+
+    def exact(numbers: Any) -> dict[str, Any]:
+        x = numbers["x"]
+        return {"value": (x * x).sum(), "x": 2 * x, "unused": np.zeros_like(x)}
+
+    defaults: dict[str, Any] = {
+        "name": "squares",
+        "summary": "Σ x²",
+        "source": "a test",
+        "primals": ("x", "unused"),
+        "operators": ("value_and_gradient",),
+        "sizes": (size("test", "bench", n=5),),
+        "draw": lambda size, rng: {"x": rng.standard_normal(size["n"]), "unused": rng.standard_normal(size["n"])},
+        "baseline": "right",
+        "reference": {"value_and_gradient": exact},
+    }
+    return Family(**{**defaults, **facts})
+
+
+def only_case(family: Family, function: Callable[..., Any], dtype: str = "float64", **facts: Any) -> Case:
+    """The case of one function, declared as a variant of the family."""
+    family.variant(source="a test", name="subject", **facts)(function)
+    (variant,) = (row for row in family.variants if row.name == "subject")
+    operator = family.operators_of(variant)[0]
+    return Case(Scenario(family, operator, family.sizes[0], dtype, "cpu"), variant)

@@ -1,0 +1,79 @@
+"""compare and assert_same_gradient, for users without a declaration."""
+
+import math
+
+import pytest
+import torch
+
+import gradrace
+
+
+def f(x, k):
+    return (x**k).sum()
+
+
+def g(x, k):
+    return torch.exp(k * torch.log(x)).sum()
+
+
+X = torch.linspace(0.5, 2, 50, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_equal_formulations_tie(dtype):
+    gradrace.assert_same_gradient(f, g, (X.to(dtype), 3))
+
+
+def test_a_comparison_is_a_table_with_a_ratio():
+    comparison = gradrace.compare(f, g, (X, 3), rounds=3)
+    assert comparison.same_gradient
+    assert comparison.ratio > 0
+    lines = str(comparison).splitlines()
+    assert any("f" in line and "reference" in line for line in lines)
+    assert any("g" in line and "value: agree, input 0: agree" in line for line in lines)
+
+
+WRONG = {
+    "sign": (lambda x, k: -f(x, k), "input 0: disagree"),
+    "a millionth": (lambda x, k: f(x, k) * (1 + 1e-6), "input 0: disagree"),
+    "detached": (lambda x, k: f(x.detach(), k), "input 0: none"),
+    "zero": (lambda x, k: f(x.detach(), k) + 0 * x.sum(), "input 0: zero"),
+    "nan": (lambda x, k: f(x, k) + torch.sqrt(x - x).sum(), "input 0: nan"),
+    "float32": (lambda x, k: f(x.float(), k).double(), "value: disagree"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_gradient_is_seen(name):
+    function, message = WRONG[name]
+    with pytest.raises(AssertionError, match=message):
+        gradrace.assert_same_gradient(f, function, (X, 3))
+
+
+def test_a_wrong_gradient_is_seen_behind_a_right_sum():
+    """Outputs are paired with a random cotangent: a permuted output has the same sum."""
+    with pytest.raises(AssertionError, match="input 0: disagree"):
+        gradrace.assert_same_gradient(lambda x: x * x, lambda x: (x * x).flip(0), (X,))
+
+
+def test_every_floating_input_is_differentiated():
+    with pytest.raises(AssertionError, match="input 1: none"):
+        gradrace.assert_same_gradient(lambda x, y: x @ y, lambda x, y: x @ y.detach(), (X, X.flip(0)))
+    gradrace.assert_same_gradient(lambda x, y: (x * x).sum(), lambda x, y: x @ x, (X, X))
+
+
+def test_nothing_to_differentiate_is_bad_input():
+    with pytest.raises(gradrace.UsageError, match="nothing to differentiate"):
+        gradrace.assert_same_gradient(f, g, (3, 2))
+
+
+def test_outputs_of_different_shapes_are_bad_input():
+    with pytest.raises(gradrace.UsageError, match="have the shapes"):
+        gradrace.assert_same_gradient(lambda x: x, lambda x: x.sum(), (X,))
+
+
+def test_the_inputs_are_left_alone():
+    x = X.clone().requires_grad_()
+    gradrace.compare(f, g, (x, 3), rounds=1)
+    assert x.grad is None
+    assert math.isclose(x.sum().item(), X.sum().item())

@@ -1,0 +1,100 @@
+"""Every case of the test sizes has exactly the status that its variant declares."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from gradrace.cases import Selection, all_cases, load_families
+from gradrace.inputs import draw_numbers
+from gradrace.operators import name_outputs
+from gradrace.verify import (
+    UNIT_ROUNDOFF,
+    insignificant,
+    prepare_case,
+    quantise,
+    reference,
+    tolerance,
+    verify,
+)
+
+CASES = Selection(tier="test").apply(all_cases())
+BY_ID = {case.id: case for case in CASES}
+DRAWS = 20
+
+
+@pytest.mark.parametrize("case_id", BY_ID)
+def test_status_is_as_declared(case_id):
+    check = verify(BY_ID[case_id])
+    if check.status == "skipped":
+        pytest.skip(check.message)
+    assert check.ok, check.message
+    assert (quantise(check) == 0) == (not BY_ID[case_id].variant.is_specimen)
+
+
+def _errors(case, draw):
+    return {name: found.error for name, found in verify(case, draw).outputs.items() if found.error is not None}
+
+
+TOLERATED = [
+    case.id
+    for case in CASES
+    if case.scenario.dtype == "float64"
+    and case.scenario.operator != "solve"
+    and not case.variant.is_specimen
+    and case.variant.name != "compiled"  # its formulation is nested_where, and twenty compilations take a minute
+]
+
+
+@pytest.mark.parametrize("case_id", TOLERATED)
+def test_no_tolerance_is_too_wide_to_fail(case_id):
+    """A tolerance is at most 1000 times the worst error of twenty draws, and no draw comes near to it."""
+    case = BY_ID[case_id]
+    if case.skip_reason:
+        pytest.skip(case.skip_reason)
+    worst: dict[str, float] = {}
+    for draw in range(DRAWS):
+        for name, error in _errors(case, draw).items():
+            worst[name] = max(worst.get(name, 0.0), error)
+    for name, error in worst.items():
+        allowed = float(np.max(tolerance(case, name)))
+        assert allowed <= 1000 * max(UNIT_ROUNDOFF["float64"], error), name
+
+
+@pytest.mark.parametrize("family", load_families(), ids=lambda family: family.name)
+def test_references_are_finite_and_not_trivial(family):
+    """A gradient that is zero where no formulation says so would hide every fault."""
+    scenarios = {case.scenario for case in CASES if case.scenario.family is family}
+    for scenario in scenarios:
+        if scenario.operator == "solve":
+            continue
+        for name, exact in reference(scenario).items():
+            assert np.isfinite(exact).all(), (scenario.id, name)
+            assert exact.any() or (family.name, name) == ("sandwich", "A"), (scenario.id, name)
+
+
+def test_the_wasteful_loop_has_no_digit_left_in_float32():
+    (case,) = (
+        case for case in all_cases() if case.id == "sandwich/wasteful/value_and_gradient/d5_n10000_cond100/float32/cpu"
+    )
+    assert "no significant digit" in (insignificant(case) or "")
+
+
+@pytest.mark.parametrize("operator", ["vjp", "jvp"])
+def test_forward_and_reverse_mode_are_adjoint(operator):
+    """ū·(J v) = (Jᵀ ū)·v for the elementwise family, on the same drawn vectors."""
+    case = BY_ID[f"soft_threshold/softshrink/{operator}/n257/float64/cpu"]
+    other = BY_ID[f"soft_threshold/softshrink/{'jvp' if operator == 'vjp' else 'vjp'}/n257/float64/cpu"]
+    pair = {c.scenario.operator: (c, draw_numbers(c.scenario)) for c in (case, other)}
+    pullback = name_outputs(pair["vjp"][0], prepare_case(pair["vjp"][0])())["y"].numpy()
+    pushforward = name_outputs(pair["jvp"][0], prepare_case(pair["jvp"][0])())["tangent"].numpy()
+    cotangent, tangent = pair["vjp"][1]["cotangent"], pair["jvp"][1]["tangent_y"]
+    assert np.isclose(cotangent @ pushforward, pullback @ tangent, rtol=1e-13)
+
+
+def test_no_kernel_warns():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for case in CASES:
+            if case.variant.name != "compiled" and case.scenario.dtype == "float64" and not case.skip_reason:
+                prepare_case(case)()
