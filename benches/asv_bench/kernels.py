@@ -4,6 +4,7 @@ The parameters come from catalogue.json and never from the installed package: as
 a parameter, so on a commit with other variants a result would appear under a wrong name. What a commit lacks is n/a.
 """
 
+import importlib
 import json
 from pathlib import Path
 
@@ -85,5 +86,8 @@ def _benchmarks():
     return dict(_benchmark(family, operator, rows) for (family, operator), rows in groups.items())
 
 
-torch.set_num_threads(1)
+# torch imports these at the first pullback and the first torch.func transform, for up to a second: once here instead
+# of in every forked child. Only imports: a child hangs in backward when its parent has run operations in threads.
+for _module in ("torch.fx.experimental.symbolic_shapes", "torch._dynamo"):
+    importlib.import_module(_module)
 globals().update(_benchmarks())
