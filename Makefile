@@ -4,7 +4,9 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 MACHINE ?= shared-2core
-COMMITS ?= NEW
+COMMITS ?= HEAD^!
+# With a GPU: LAUNCH=spawn
+LAUNCH ?= forkserver
 
 .PHONY: bench test lint dashboard catalogue clean
 
@@ -24,7 +26,7 @@ lint: $(VENV)/ready
 
 dashboard: $(VENV)/ready  ## run asv over the commits that lack results, then serve its pages
 	$(BIN)/asv machine --machine $(MACHINE) --yes
-	$(BIN)/asv run --machine $(MACHINE) --launch-method forkserver --skip-existing-commits $(COMMITS)
+	$(BIN)/asv run --machine $(MACHINE) --launch-method $(LAUNCH) --skip-existing-commits $(COMMITS)
 	$(BIN)/asv publish
 	$(BIN)/asv preview
 

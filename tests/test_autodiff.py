@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gradrace.autodiff import dual, tape
 from gradrace.families.scalar_trace import BOXES, FORWARD, FUNCTIONS, REVERSE
+
+pytest.importorskip("hypothesis", reason="comes with the extra `test`")
+from hypothesis import given
+from hypothesis import strategies as st
 
 NAMES = tuple(FUNCTIONS)
 

@@ -149,6 +149,26 @@ def test_a_bad_module_is_answered(module, text, message):
         load_families(["broken"])
 
 
+class BrokenPoint:
+    name = "theirs"
+
+    def load(self):
+        raise ImportError("no such thing\nand a second line")
+
+
+def test_a_broken_entry_point_is_answered(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [BrokenPoint()])
+    with pytest.raises(UsageError, match=r"cannot import the entry point 'theirs' \(ImportError: no such thing\);"):
+        load_families()
+
+
+def test_an_entry_point_joins_the_list(monkeypatch):
+    family = make_family()
+    point = type("Point", (), {"name": "theirs", "load": lambda self: family})()
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
+    assert load_families()[-1] is family
+
+
 def test_an_unknown_case_is_answered():
     with pytest.raises(UsageError, match="unknown case 'hello/dotty/primal/n7/float64/cpu'; choose from: hello/dot/"):
         find_case("hello/dotty/primal/n7/float64/cpu")

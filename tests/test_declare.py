@@ -33,6 +33,14 @@ def test_a_family_of_unknown_words_is_refused(facts, message):
         make_family(**facts)
 
 
+@pytest.mark.parametrize(
+    "facts", [{"operators": ("vpj",)}, {"expected": {"y": ("agree", "")}}, {"expected": {"x": ("fine", "")}}]
+)
+def test_a_variant_of_unknown_words_is_refused(facts):
+    with pytest.raises(UsageError, match=r"squares/odd"):
+        make_family().variant(source="a test", name="odd", **facts)(lambda x: x)
+
+
 def test_a_size_spells_its_axes():
     made = size("test", n=20, m=100, start="near")
     assert made.word == "n20_m100_near"

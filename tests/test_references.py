@@ -2,7 +2,6 @@
 
 import math
 
-import mpmath
 import numpy as np
 import pytest
 import scipy.optimize
@@ -14,6 +13,8 @@ from gradrace.families.sandwich import adjoint, detached, efficient_cholesky, ef
 from gradrace.families.scalar_trace import FUNCTIONS, REVERSE
 from gradrace.families.scalar_trace import reference as scalar_reference
 from gradrace.families.soft_threshold import softshrink
+
+mpmath = pytest.importorskip("mpmath", reason="comes with the extra `test`")
 
 # ---- sandwich: the homework's own problem, d = 5, T = 3.14 ----
 

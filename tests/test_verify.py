@@ -99,6 +99,13 @@ def test_none_zero_and_noise_are_told_apart():
         assert check.ok == (status == "agree")
 
 
+def test_a_declared_none_for_a_gradient_that_is_not_zero_may_not_race():
+    check = planted(lambda value, gradients: (value, [None, None]), expected={"x": ("none", "declared"), **NONE})
+    assert check.ok
+    assert not check.is_right
+    assert quantise(check) == ERROR_CODES["none"]
+
+
 def test_an_unexpected_success_fails():
     expected = {"x": ("disagree", "said to be wrong"), **NONE}
     check = verify(only_case(make_family(), right, expected=expected))
@@ -138,7 +145,7 @@ def test_each_instance_of_a_batch_is_judged_by_its_own_size():
     """An error in a small instance does not hide behind a large one."""
 
     def draw(size, rng):
-        return {"x": np.array([[1e8, 2e8], [1.0, 2.0]])}
+        return {"x": np.array([[1e14, 2e14], [1.0, 2.0]])}
 
     family = make_family(
         primals=("x",),
@@ -196,6 +203,11 @@ def test_a_solver_is_judged_by_its_rate_of_success(declared, ok):
     assert verify(case).ok is ok
 
 
+def test_a_solver_that_answers_one_of_a_batch_fails():
+    family, _ = solver(1)
+    assert verify(only_case(family, lambda x: x[0] * 3, computes="solve")).status == "error"
+
+
 def test_a_solver_that_returns_nan_or_zeros_fails():
     family, _ = solver(1)
     assert verify(only_case(family, lambda x: x * math.nan, computes="solve")).status == "nan"
@@ -213,7 +225,8 @@ def test_quantise_counts_doublings():
     def check(error):
         return Check("id", "disagree", False, outputs={"x": Outcome("disagree", "agree", error, 1.0)})
 
-    assert [quantise(check(error)) for error in (1.1, 2, 3, 1000, 1e300)] == [1, 1, 2, 10, 997]
+    assert [quantise(check(error)) for error in (1.1, 2, 3, 1000, 1e300, math.inf)] == [1, 1, 2, 10, 997, 999]
+    assert quantise(Check("id", "disagree", False, outputs={"x": Outcome("disagree", "agree", 1e300, 1e-16)})) == 999
     assert quantise(Check("id", "error", False)) == 1004
 
 

@@ -83,6 +83,8 @@ def crossover(pair, n, rng):
     found = [value for value in resampled if value is not None]
     low, high = np.quantile(found, [0.025, 0.975])
     middle = crossing(np.array(ms)[used], medians[used])
+    if middle is None:
+        return {"n": n, "m": None, "why": "the ratio does not fall with m around its change of sign"}
     return {"n": n, "m": round(middle, 1), "low": round(float(low), 1), "high": round(float(high), 1)}
 
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -82,7 +82,7 @@ class Case:
 def _is_available(requirement: str) -> bool:
     if requirement == "a C++ compiler":
         return any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++"))
-    return importlib.util.find_spec(requirement) is not None
+    return importlib.util.find_spec(requirement.partition(".")[0]) is not None
 
 
 def load_families(modules: Iterable[str] = ()) -> tuple[Family, ...]:
@@ -94,7 +94,8 @@ def load_families(modules: Iterable[str] = ()) -> tuple[Family, ...]:
 
     found: list[Family] = list(FAMILIES)
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        found += _families_in(point.load(), f"the entry point {point.name!r}")
+        where = f"the entry point {point.name!r}"
+        found += _families_in(_loaded(point.load, where), where)
     for name in modules:
         found += _families_in(_import(name), f"the module {name!r}")
     named: dict[str, Family] = {}
@@ -109,14 +110,19 @@ def _import(name: str) -> object:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    return _loaded(lambda: importlib.import_module(name), f"the module {name!r}")
+
+
+def _loaded(load: Callable[[], object], where: str) -> object:
     try:
-        return importlib.import_module(name)
+        return load()
     except UsageError:
         raise
     except Exception as error:
+        first_line = str(error).strip().partition("\n")[0]
         raise UsageError(
-            f"cannot import the module {name!r} ({type(error).__name__}: {error}); "
-            "give a dotted name that python can import from here"
+            f"cannot import {where} ({type(error).__name__}: {first_line}); "
+            "it must be a name that python can import from here"
         ) from error
 
 

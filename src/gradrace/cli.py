@@ -61,11 +61,12 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         _print_json([_row(case) for case in cases])
         return 0
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("case", "", "source", title=f"{len(cases)} cases", title_justify="left")
     for case in cases:
-        table.add_row(case.id, "baseline" if case.is_baseline else "", case.variant.source)
+        table.add_row(case.id, "baseline" if case.is_baseline else "", escape(case.variant.source))
     _print_table(table, cases)
     return 0
 
@@ -100,6 +101,7 @@ def _row(case: Any) -> dict[str, Any]:
 
 def _verify(options: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import track
 
     from gradrace.verify import verify
@@ -113,7 +115,7 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         _print_table(_verify_table(checks), cases)
     for check in failed:
-        progress.print(f"[red]FAILED[/red] {check.message}", highlight=False, soft_wrap=True)
+        progress.print(f"[red]FAILED[/red] {escape(check.message)}", highlight=False, soft_wrap=True)
     if not options.json:
         skipped = sum(check.status == "skipped" for check in checks)
         as_declared = len(checks) - len(failed) - skipped
@@ -122,6 +124,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _verify_table(checks: Sequence[Any]) -> Any:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("case", "status", "error / tolerance, or the reason")
@@ -134,7 +137,7 @@ def _verify_table(checks: Sequence[Any]) -> Any:
         )
         style = STYLES.get(check.status, "yellow") if check.ok else "bold red"
         word = check.status if check.ok else f"{check.status} (not as declared)"
-        table.add_row(check.id, f"[{style}]{word}[/{style}]", details or check.message)
+        table.add_row(check.id, f"[{style}]{word}[/{style}]", details or escape(check.message))
     return table
 
 

@@ -14,11 +14,8 @@ from torch import Tensor
 
 from gradrace.clock import clock
 from gradrace.errors import UsageError
-from gradrace.families.numerics import DIRECTIONS, relative_error
+from gradrace.families.numerics import DIRECTIONS, STEP, relative_error
 from gradrace.verify import TOLERANCE_FACTOR, UNIT_ROUNDOFF, Outcome, to_array
-
-STEP = 1e-7
-"""Relative size of the perturbation by which κ is measured."""
 
 Function = Callable[..., Tensor]
 
@@ -108,17 +105,26 @@ def _value_and_gradient(function: Function, inputs: Sequence[Any]) -> Callable[[
     for place, leaf in zip(places, leaves, strict=True):
         arguments[place] = leaf
 
+    first = function(*arguments)
+    if not isinstance(first, Tensor):
+        raise UsageError(f"{_name(function, 'the function')} returns {type(first).__name__}; return one tensor")
+    cotangent = _cotangent(first)
+
     def run() -> tuple[Tensor, Sequence[Any]]:
         value = function(*arguments)
         if not value.requires_grad:
             return value, [None] * len(leaves)
-        # The cotangent depends on the shape alone; without it a sum of outputs could hide what cancels.
-        generator = torch.Generator().manual_seed(0)
-        cotangent = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
-        cotangent = torch.ones_like(value) if value.dim() == 0 else cotangent
         return value.detach(), torch.autograd.grad(value, leaves, cotangent, allow_unused=True)
 
     return run
+
+
+def _cotangent(value: Tensor) -> Tensor:
+    """One for a scalar, else a fixed random one of the value's shape: a sum of outputs would hide what cancels."""
+    if value.dim() == 0:
+        return torch.ones_like(value)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
 
 
 def _outputs(function: Function, inputs: Sequence[Any]) -> dict[str, Any]:
@@ -131,16 +137,26 @@ def _exact(f: Function, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
     """f in float64; a gradient that f does not have is zero."""
     wide = [value.double() if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs]
     shapes = {f"input {i}": inputs[i].shape for i in _differentiable(inputs)}
-    return {
-        name: np.zeros(shapes[name]) if output is None else to_array(output)
-        for name, output in _outputs(f, wide).items()
-    }
+    try:
+        outputs = _outputs(f, wide)
+    except RuntimeError as error:
+        first_line = str(error).partition("\n")[0]
+        raise UsageError(
+            f"{_name(f, 'f')} does not run on float64 inputs, which the reference needs: {first_line}"
+        ) from error
+    return {name: np.zeros(shapes[name]) if output is None else to_array(output) for name, output in outputs.items()}
 
 
 def _judge(f: Function, g: Function, inputs: Sequence[Any]) -> dict[str, Outcome]:
     exact, mine, theirs = _exact(f, inputs), _outputs(g, inputs), _outputs(f, inputs)
     u = max(UNIT_ROUNDOFF.get(str(inputs[i].dtype).removeprefix("torch."), 2.0**-8) for i in _differentiable(inputs))
     kappa = _condition(f, inputs, exact)
+    worst = TOLERANCE_FACTOR * u * max(kappa.values())
+    if worst >= 1:
+        raise UsageError(
+            f"no significant digit: the gradient of {_name(f, 'f')} is so sensitive here that the tolerance would be "
+            f"{worst:.2g}; compare in float64 or at another point"
+        )
     return {
         name: _outcome(output, theirs[name], exact[name], TOLERANCE_FACTOR * u * kappa[name])
         for name, output in mine.items()
@@ -174,4 +190,4 @@ def _outcome(output: Any, of_f: Any, exact: np.ndarray, tolerance: float) -> Out
     if exact.any() and not actual.any():
         return Outcome("zero", error=1.0, tolerance=tolerance)
     error = float(relative_error(actual, exact, None))
-    return Outcome("agree" if error <= tolerance < 1 else "disagree", error=error, tolerance=tolerance)
+    return Outcome("agree" if error <= tolerance else "disagree", error=error, tolerance=tolerance)

@@ -70,7 +70,10 @@ def size(
     dtypes: tuple[str, ...] | None = None,
     **axes: int | str,
 ) -> Size:
-    """A size with the given axes, used by `tiers`; `operators` and `dtypes` narrow the family's own."""
+    """A size with the given axes, used by `tiers`; `operators` and `dtypes` narrow the family's own.
+
+    The axis `b` means a batch: arrays whose first axis has that length are judged instance by instance.
+    """
     for tier in tiers:
         if tier not in TIERS:
             raise UsageError(f"unknown tier {tier!r} of a size; choose from: {', '.join(TIERS)}")
@@ -192,7 +195,9 @@ class Family:
         def declare(function: Function) -> Function:
             row = Variant(name=name or function.__name__, function=function, source=source, **facts)
             _check_word("variant", row.name)
-            _check_operator(f"{self.name}/{row.name}", row.computes)
+            for operator in (row.computes, *(row.operators or ())):
+                _check_operator(f"{self.name}/{row.name}", operator)
+            self._check_outputs(row)
             if row.name in self._variants:
                 raise UsageError(
                     f"family {self.name!r} declares two variants of the name {row.name!r}; rename one of them"
@@ -212,6 +217,15 @@ class Family:
         if operator not in self.baseline:
             raise UsageError(f"family {self.name!r} names no baseline for the operator {operator!r}; add one")
         return self.baseline[operator]
+
+    def _check_outputs(self, row: Variant) -> None:
+        outputs = ("value", "tangent", *self.primals)
+        for name, (status, _) in row.expected.items():
+            if name not in outputs or status not in STATUSES:
+                raise UsageError(
+                    f"{self.name}/{row.name} expects {status!r} of {name!r}; "
+                    f"statuses are {', '.join(STATUSES)}, outputs are {', '.join(outputs)}"
+                )
 
     def operators_of(self, variant: Variant) -> tuple[str, ...]:
         """The operators that a variant answers: those derived from its primal, or the one it computes."""

@@ -10,6 +10,7 @@ A gradient that is zero in exact arithmetic has no size of its own: its error is
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
@@ -37,6 +38,9 @@ SOLVED_WITHIN = 1e-6
 CONFIDENCE_Z = 3.2905
 """Normal quantile of the 99.9 % interval around a measured success rate."""
 
+LARGEST_EXCESS = 999
+"""What `quantise` answers for an error that is beyond all measure."""
+
 ERROR_CODES: Mapping[str, int] = {"none": 1001, "zero": 1002, "nan": 1003, "error": 1004}
 """What `quantise` answers where there is no error to measure; finite, because asv passes over NaN in silence."""
 
@@ -54,6 +58,11 @@ class Outcome:
     def ok(self) -> bool:
         return self.status == self.expected
 
+    @property
+    def is_right(self) -> bool:
+        """Is the output what mathematics says, within the tolerance? A None is, where the exact gradient is zero."""
+        return self.status in ("agree", "noise") or (self.status == "none" and self.error is None)
+
 
 @dataclass(frozen=True)
 class Check:
@@ -66,14 +75,24 @@ class Check:
     outputs: Mapping[str, Outcome] = field(default_factory=dict)
     first_call_s: float | None = None
 
+    @property
+    def is_right(self) -> bool:
+        """Are all outputs right? Only then may the case race."""
+        return all(outcome.is_right for outcome in self.outputs.values())
+
     def as_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "status": self.status,
             "ok": self.ok,
             "message": self.message,
-            "primals": {name: asdict(outcome) for name, outcome in self.outputs.items()},
+            "primals": {name: _finite(asdict(outcome)) for name, outcome in self.outputs.items()},
         }
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: the largest float stands for it."""
+    return {key: sys.float_info.max if value == math.inf else value for key, value in row.items()}
 
 
 def verify(case: Case, draw: int = 0) -> Check:
@@ -163,7 +182,11 @@ def _baseline_in_float64(scenario: Scenario, numbers: Numbers) -> Mapping[str, A
     asked = Scenario(family, scenario.operator, scenario.size, "float64", "cpu")
     case = Case(asked, rows[0])
     outputs = name_outputs(case, prepare(case, to_inputs(asked, numbers))())
-    return {name: to_array(output) for name, output in outputs.items() if output is not None}
+    # Autograd's None is a gradient of zero.
+    return {
+        name: np.zeros(np.shape(numbers[name])) if output is None else to_array(output)
+        for name, output in outputs.items()
+    }
 
 
 def to_array(output: Any) -> np.ndarray:
@@ -175,10 +198,12 @@ def to_array(output: Any) -> np.ndarray:
 
 def _judge(case: Case, name: str, output: Any, draw: int) -> Outcome:
     expected, _ = case.variant.expected.get(name, ("agree", ""))
+    exact = reference(case.scenario, draw)[name]
     if output is None:
-        return Outcome("none", expected)
+        # Even where it is declared, a None for a gradient that is not zero is wrong by all of it.
+        return Outcome("none", expected, 1.0, 0.0) if exact.any() else Outcome("none", expected)
     family, numbers = case.scenario.family, draw_numbers(case.scenario, draw)
-    actual, exact = to_array(output), reference(case.scenario, draw)[name]
+    actual = to_array(output)
     if actual.shape != exact.shape:
         return Outcome("error", expected)
     if not np.isfinite(actual).all():
@@ -238,6 +263,8 @@ def _judge_solutions(case: Case, output: Any, draw: int) -> Outcome:
         return Outcome("nan")
     if not to_array(output).any():
         return Outcome("zero")
+    if to_array(output).shape != np.shape(draw_numbers(case.scenario, draw)[case.scenario.family.primals[0]]):
+        return Outcome("error")
     found = solved(case, output, draw)
     low, high = wilson_interval(int(found.sum()), found.size)
     declared = case.variant.success.get(case.scenario.size.get("start"), 1.0)
@@ -259,6 +286,11 @@ def _explain(case: Case, name: str, outcome: Outcome) -> str:
         "agree": "agrees",
         "disagree": "disagrees",
     }[outcome.status]
+    if operator == "solve" and outcome.status == "disagree":
+        return (
+            f"{case.id}: the share of solved instances differs by {outcome.error:.3g} from the declared one, where "
+            f"{outcome.tolerance:.3g} may be chance; fix the variant, or declare success={{start: share}}"
+        )
     size = f" (error {outcome.error:.2g}, tolerance {outcome.tolerance:.2g})" if outcome.error is not None else ""
     return (
         f"{case.id}: {what} {found}{size} where {outcome.expected!r} is declared; "
@@ -276,10 +308,10 @@ def quantise(check: Check) -> int:
 
 
 def _quantise(outcome: Outcome) -> int:
-    if outcome.status in ("agree", "noise") or outcome.status == outcome.expected == "none":
+    if outcome.is_right and outcome.ok:
         return 0
     if outcome.status in ERROR_CODES:
         return ERROR_CODES[outcome.status]
-    if not outcome.error or not outcome.tolerance:
-        return 999
-    return min(999, max(1, math.ceil(math.log2(outcome.error / outcome.tolerance))))
+    if not outcome.error or not outcome.tolerance or not math.isfinite(outcome.error):
+        return LARGEST_EXCESS
+    return min(LARGEST_EXCESS, max(1, math.ceil(math.log2(outcome.error) - math.log2(outcome.tolerance))))

@@ -120,8 +120,9 @@ phase_retrieval = Family(
         "hessian": reference_hessian,
     },
     condition=measured("x", "A", "y"),
-    # κ moves every entry of A, which adds up like the roundings of the products with A and Aᵀ.
-    depth=2.0,
+    # κ moves every entry of A, which adds up like the roundings of a product; four stages round: A x, the weights,
+    # the scaling and the product with Aᵀ.
+    depth=4.0,
     objective=lambda value, *_: value.sum(),
     distance=distance,
 )

@@ -168,7 +168,8 @@ scalar_trace = Family(
     baseline="autograd",
     reference={"value_and_gradient": reference},
     condition=measured("x"),
-    # Up to twelve elementary operations in a row; the sum over the points is pairwise.
+    # κ moves the inputs alone, while each of the few intermediate values rounds as well: twice that, measured over
+    # twenty draws. The sum over the points is pairwise.
     depth=lambda size: 2 + math.log2(size["b"]) / 4,
     objective=lambda value, *_: value.sum(),
 )
