@@ -79,7 +79,8 @@ def save(name: str, ratios: Sequence[Ratio], **facts: Any) -> None:
     table = Table("what", "ratio", "95 % interval", "rounds", title=f"{name}, {THREADS} thread")
     for row in ratios:
         table.add_row(row.what, f"{row.ratio:.4g}", f"{row.low:.4g} to {row.high:.4g}", str(row.rounds))
-    Console(width=120).print(table)
+    if ratios:
+        Console(width=120).print(table)
     document = {
         "experiment": name,
         "command": f"python benches/experiments/{Path(sys.argv[0]).name}",
