@@ -41,7 +41,7 @@ class _Kernel:
     param_names = ("variant", "size", "device")
     timer = staticmethod(clock)
     rounds = 2
-    repeat = (3, 5, 0.03)
+    repeat = (2, 5, 0.03)
     sample_time = 0.002
     warmup_time = 0.005
     timeout = 120

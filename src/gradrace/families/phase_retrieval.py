@@ -359,6 +359,17 @@ def _damped_step(H: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
 def levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     shape = x.shape
     x, A, y = _batched(x, A, y)
+    return _polish(_damped(x, A, y), A, y).reshape(shape)
+
+
+def _polish(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    """One undamped step where it lowers the cost: damping leaves a share of the last step, Gauss–Newton its square."""
+    polished = x + _gauss_newton_step(x, A, y)
+    return torch.where((autograd(polished, A, y) < autograd(x, A, y)).unsqueeze(-1), polished, x)
+
+
+def _damped(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    """Levenberg–Marquardt on a batch, each instance until its own stop rule."""
     b, m, n = A.shape
     result, alive = x.clone(), torch.arange(b, device=x.device)
     columns = A.mT.contiguous()
@@ -396,7 +407,7 @@ def levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
             )
             at = _Point(*(each[going] for each in at))
             ended, buffer = ended[going], buffer[: len(alive)]
-    return result.reshape(shape)
+    return result
 
 
 @phase_retrieval.variant(
