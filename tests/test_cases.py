@@ -82,13 +82,13 @@ def test_an_axis_that_is_named_replaces_the_default_choice():
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        (Selection(family=["sandwhich"]), "unknown family 'sandwhich'; choose from: sandwich"),
+        (Selection(family=["sandwhich"]), "unknown family 'sandwhich'; did you mean sandwich\\?"),
         (Selection(size=["n999"]), "unknown size 'n999'"),
         (Selection(dtype=["float16"]), "unknown dtype 'float16'"),
         (Selection(device=["tpu"]), "unknown device 'tpu'"),
-        (Selection(variant=["adjiont"]), "unknown variant 'adjiont'; choose from: adjoint"),
+        (Selection(variant=["adjiont"]), "unknown variant 'adjiont'; did you mean adjoint"),
         (Selection("zz*"), "the pattern 'zz\\*' selects no case"),
-        (Selection("*n10000000*float32*"), "add --all to reach"),
+        (Selection("*n10000000*float32*"), "add --all \\(pytest: --all-cases\\) to reach"),
     ],
 )
 def test_bad_words_are_answered(selection, message):
@@ -170,5 +170,5 @@ def test_an_entry_point_joins_the_list(monkeypatch):
 
 
 def test_an_unknown_case_is_answered():
-    with pytest.raises(UsageError, match="unknown case 'hello/dotty/primal/n7/float64/cpu'; choose from: hello/dot/"):
+    with pytest.raises(UsageError, match="unknown case 'hello/dotty/primal/n7/float64/cpu'; did you mean hello/dot/"):
         find_case("hello/dotty/primal/n7/float64/cpu")

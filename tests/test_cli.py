@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from gradrace import cli
 
@@ -69,7 +70,12 @@ def test_verify_exits_1_and_names_what_failed(kernels, capsys):
     [
         (["list", "nothing*"], "the pattern 'nothing*' selects no case"),
         (["verify", "nothing*"], "the pattern 'nothing*' selects no case"),
-        (["list", "*n10000000/float32*"], "add --all to reach"),
+        (["list", "*n10000000/float32*"], "add --all (pytest: --all-cases) to reach"),
+        pytest.param(
+            ["verify", "hello/*/cuda"],
+            "nothing was verified: each selected case is skipped, the first because: no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
         (["verify", "--module", "no.such.module"], "cannot import the module 'no.such.module'"),
     ],
 )

@@ -122,7 +122,7 @@ def _loaded(load: Callable[[], object], where: str) -> object:
         first_line = str(error).strip().partition("\n")[0]
         raise UsageError(
             f"cannot import {where} ({type(error).__name__}: {first_line}); "
-            "it must be a name that python can import from here"
+            "mend it, or give a dotted name that python can import from here"
         ) from error
 
 
@@ -191,10 +191,10 @@ class Selection:
 
     def _is_wanted(self, case: Case) -> bool:
         asked = case.scenario
-        if self.all:
-            return True
         if self.tier is not None:
             return self.tier in asked.tiers and (asked.device == "cuda") == (self.tier == "cuda")
+        if self.all:
+            return True
         tier = "bench" if asked.device == "cpu" else "cuda"
         right_size = bool(self.size) or tier in asked.tiers
         right_dtype = bool(self.dtype) or asked.dtype == (asked.size.dtypes or asked.family.dtypes)[0]
@@ -215,7 +215,10 @@ class Selection:
     def _nothing(self, outside: int) -> str:
         asked = f"the pattern {self.pattern!r}" if self.pattern else "this choice"
         if outside:
-            return f"{asked} selects nothing of the default selection; add --all to reach {outside} further cases"
+            return (
+                f"{asked} selects nothing of the default selection; "
+                f"add --all (pytest: --all-cases) to reach {outside} others"
+            )
         return f"{asked} selects no case; `gradrace list --all` shows every case id"
 
     def _check_words(self, cases: Sequence[Case]) -> None:

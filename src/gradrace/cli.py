@@ -108,7 +108,12 @@ def _verify(options: argparse.Namespace) -> int:
 
     cases = _select(options)
     progress = Console(stderr=True)
-    checks = [verify(case) for case in track(cases, "verifying", console=progress, transient=True)]
+    checks = [
+        verify(case)
+        for case in track(cases, "verifying", console=progress, transient=True, disable=not progress.is_terminal)
+    ]
+    if all(check.status == "skipped" for check in checks):
+        raise UsageError(f"nothing was verified: each selected case is skipped, the first because: {checks[0].message}")
     failed = [check for check in checks if not check.ok]
     if options.json:
         _print_json({"cases": [check.as_json() for check in checks], "faults": []})

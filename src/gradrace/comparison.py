@@ -42,7 +42,7 @@ class Comparison:
         from rich.table import Table
 
         first, second = (median(times) * 1e6 for times in self.times_s)
-        table = Table("function", "value and gradient", "relative", "gradient")
+        table = Table("function", "value and gradient", "ratio of the pairs", "gradient")
         table.add_row(self.names[0], f"{first:.4g} µs", "1", "reference")
         statuses = ", ".join(f"{name}: {outcome.status}" for name, outcome in self.outcomes.items())
         table.add_row(self.names[1], f"{second:.4g} µs", f"{self.ratio:.3g}", statuses)

@@ -13,6 +13,8 @@ class UsageError(Exception):
 def unknown(kind: str, word: str, known: Iterable[str]) -> UsageError:
     """The error for a `word` that is not among the `known` words of this kind, with the nearest ones."""
     choices = sorted(set(known))
-    near = get_close_matches(word, choices, n=3) or choices
-    shown = ", ".join(near[:12]) + (", …" if len(near) > 12 else "")
+    near = get_close_matches(word, choices, n=3)
+    if near and len(choices) > len(near):
+        return UsageError(f"unknown {kind} {word!r}; did you mean {' or '.join(near)}?")
+    shown = ", ".join(choices[:12]) + (", …" if len(choices) > 12 else "")
     return UsageError(f"unknown {kind} {word!r}; choose from: {shown}")

@@ -226,7 +226,7 @@ def _race_table(results: Sequence[Result]) -> Any:
     table.add_column("fastest", min_width=25)
     table.add_column("tie", justify="right", min_width=5)
     table.add_column("median", justify="right", min_width=7)
-    table.add_column("faster", justify="right", min_width=8)
+    table.add_column("faster", justify="right", min_width=7)
     scenarios: dict[str, list[Result]] = {}
     for result in results:
         scenarios.setdefault(result.case.scenario.id.split("/", 2)[2], []).append(result)
@@ -243,7 +243,11 @@ def _race_row(rows: Sequence[Result]) -> tuple[str, str, str, str]:
         return "–", ties, "–", "–"
     best_s, best = min(timed, key=lambda pair: pair[0])
     base_s = next((seconds for seconds, row in timed if row.case.is_baseline), None)
-    return best.case.variant.name, ties, _duration(best_s), f"{base_s / best_s:.3g} ×" if base_s else "–"
+    return best.case.variant.name, ties, _duration(best_s), _times(base_s / best_s) if base_s else "–"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} ×" if ratio >= 100 else f"{ratio:.3g} ×"
 
 
 def _duration(seconds: float) -> str:
