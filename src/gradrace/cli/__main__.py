@@ -1,0 +1,5 @@
+"""`python -m gradrace.cli`."""
+
+from gradrace.cli import main
+
+raise SystemExit(main())

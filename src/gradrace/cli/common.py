@@ -1,0 +1,74 @@
+"""What several commands share: the selection of cases, a table that is never cut, a progress bar, one JSON document."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gradrace.cases import Case
+
+Item = TypeVar("Item")
+
+
+def add_module_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--module", action="append", default=[], metavar="M", help="also load the families of this module (repeatable)"
+    )
+
+
+def add_json_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def add_selection(command: argparse.ArgumentParser) -> None:
+    """PATTERN, --all, --json and --module."""
+    command.add_argument("pattern", nargs="?", metavar="PATTERN", help="glob on the case id, such as 'sandwich/*'")
+    command.add_argument("--all", action="store_true", help="every size, dtype and device, not the default ones")
+    add_json_option(command)
+    add_module_option(command)
+
+
+def select(options: argparse.Namespace) -> list[Case]:
+    """The cases that the command line asks for. Raises UsageError when it asks for none."""
+    from gradrace.cases import Selection, all_cases, load_families
+
+    return Selection(options.pattern, all=options.all).apply(all_cases(load_families(options.module)))
+
+
+def print_json(document: Any) -> None:
+    json.dump(document, sys.stdout, indent=1)
+    print()
+
+
+def print_table(table: Table, ids: Sequence[str], details: int = 50) -> None:
+    """Never cut an id, which people copy, nor the `details` columns after it: a narrow terminal wraps the lines."""
+    from rich.console import Console
+
+    console = Console()
+    table.columns[0].no_wrap = True
+    console.width = max(console.width, max(map(len, ids), default=0) + details)
+    console.print(table)
+
+
+def track(items: Sequence[Item], doing: str) -> Iterable[Item]:
+    """The items, with a progress bar on standard error while a person watches."""
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    console = Console(stderr=True)
+    return rich_track(items, doing, console=console, transient=True, disable=not console.is_terminal)
+
+
+def print_error(line: str) -> None:
+    """One line on standard error, in red where it is a terminal; the text is not read as markup."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    console.print(Text.assemble(("FAILED ", "red"), line), soft_wrap=True)
