@@ -11,6 +11,7 @@ import torch
 
 from gradrace.cases import Case, Scenario
 from gradrace.declare import Family, size
+from gradrace.families.numerics import well_conditioned
 
 pytest_plugins = ["pytester"]
 
@@ -36,6 +37,7 @@ def make_family(**facts: Any) -> Family:
         "sizes": (size("test", "bench", n=5),),
         "draw": lambda size, rng: {"x": rng.standard_normal(size["n"]), "unused": rng.standard_normal(size["n"])},
         "baseline": "right",
+        "condition": well_conditioned,
         "reference": {"value_and_gradient": exact},
     }
     return Family(**{**defaults, **facts})

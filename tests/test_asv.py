@@ -32,12 +32,14 @@ KERNELS = """
 import os
 import torch
 from gradrace import Family, size
+from gradrace.families.numerics import well_conditioned
 
 def exact(numbers):
     return {"value": (numbers["x"]**2).sum(), "x": 2 * numbers["x"]}
 
 planted = Family(name="planted", summary="", source="", primals=("x",), operators=("value_and_gradient",),
                  baseline="subject", sizes=(size("test", "bench", n=3),), reference={"value_and_gradient": exact},
+                 condition=well_conditioned,
                  draw=lambda size, rng: {"x": rng.standard_normal(size["n"])})
 
 FAULTS = {

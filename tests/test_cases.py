@@ -158,12 +158,15 @@ class BrokenPoint:
 
 def test_a_broken_entry_point_is_answered(monkeypatch):
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [BrokenPoint()])
-    with pytest.raises(UsageError, match=r"cannot import the entry point 'theirs' \(ImportError: no such thing\);"):
+    with pytest.raises(
+        UsageError, match=r"cannot import the entry point 'theirs' \(ImportError: no such thing at .*test_cases"
+    ):
         load_families()
 
 
 def test_an_entry_point_joins_the_list(monkeypatch):
     family = make_family()
+    family.variant(source="a test", name="right")(lambda x, unused: (x * x).sum())
     point = type("Point", (), {"name": "theirs", "load": lambda self: family})()
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
     assert load_families()[-1] is family

@@ -16,9 +16,9 @@ def test_the_function_is_returned_unchanged():
 
 def test_two_variants_of_one_name_are_refused():
     family = make_family()
-    family.variant(source="a test", name="same")(lambda x: x)
+    family.variant(source="a test", name="same")(lambda x, unused: x)
     with pytest.raises(UsageError, match=r"two variants of the name 'same'; rename"):
-        family.variant(source="a test", name="same")(lambda x: x)
+        family.variant(source="a test", name="same")(lambda x, unused: x)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_family_of_unknown_words_is_refused(facts, message):
 )
 def test_a_variant_of_unknown_words_is_refused(facts):
     with pytest.raises(UsageError, match=r"squares/odd"):
-        make_family().variant(source="a test", name="odd", **facts)(lambda x: x)
+        make_family().variant(source="a test", name="odd", **facts)(lambda x, unused: x)
 
 
 def test_a_size_spells_its_axes():

@@ -1,17 +1,19 @@
 """The references against published and independently derived numbers: a wrong oracle would bless every error."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import scipy.optimize
 import torch
 
-from gradrace.families import gauss_newton_step, phase_retrieval, sandwich
+from gradrace.families import gauss_newton_step, hello, identity, phase_retrieval, sandwich
 from gradrace.families.jacobian_modes import reference_jacobian
 from gradrace.families.sandwich import adjoint, detached, efficient_cholesky, efficient_solve, source_matrix, wasteful
 from gradrace.families.scalar_trace import FUNCTIONS, REVERSE
 from gradrace.families.scalar_trace import reference as scalar_reference
+from gradrace.families.soft_threshold import soft_threshold as soft_threshold_family
 from gradrace.families.soft_threshold import softshrink
 
 mpmath = pytest.importorskip("mpmath", reason="comes with the extra `test`")
@@ -241,3 +243,48 @@ def test_a_spectral_start_points_at_the_solution():
     solution, A = rng.standard_normal(20), rng.standard_normal((2000, 20))
     direction = phase_retrieval.spectral_direction(A, (A @ solution) ** 2)
     assert abs(direction @ solution) / np.linalg.norm(solution) > 0.95
+
+
+# ---- hello, identity, soft_threshold by definition ----
+
+
+def test_hello_reference_agrees_with_a_complex_step():
+    x = np.random.default_rng(0).standard_normal(7)
+    by_step = [((x + 1e-30j * e) ** 2).sum().imag / 1e-30 for e in np.eye(7)]
+    assert np.allclose(hello.reference({"x": x})["x"].astype(float), by_step, rtol=1e-15)
+    assert math.isclose(hello.reference({"x": x})["value"], math.fsum(x * x), rel_tol=1e-15)
+
+
+def test_identity_reference_is_the_limit_of_its_quotient():
+    numbers = {"x": np.array([1.0, -2.0]), "cotangent": np.array([3.0, 0.5])}
+    exact = identity.identity.reference["vjp"](numbers)
+    quotient = ((numbers["x"] + 2.0**-20) - (numbers["x"] - 2.0**-20)) / 2.0**-19
+    assert np.array_equal(exact["value"], numbers["x"])
+    assert np.array_equal(exact["x"], quotient * numbers["cotangent"])
+
+
+def test_soft_threshold_reference_is_the_proximal_operator():
+    """argmin_z ½ (z − y)² + T |z| by trying its three stationary points in exact rational arithmetic."""
+
+    def prox(y, T):
+        stationary = [z for z in (y - T, y + T, Fraction(0)) if z == 0 or (z > 0) == (z == y - T)]
+        return min(stationary, key=lambda z: (z - y) ** 2 / 2 + T * abs(z))
+
+    y, T, h = [Fraction(n, 8) for n in range(-60, 61)], Fraction(25, 8), Fraction(1, 64)
+    away = [v for v in y if abs(abs(v) - T) > h]
+    numbers = {"y": np.array([float(v) for v in away]), "T": float(T), "cotangent": np.ones(len(away))}
+    exact = soft_threshold_family.reference["vjp"](numbers)
+    assert exact["value"].tolist() == [float(prox(v, T)) for v in away]
+    assert exact["y"].tolist() == [float((prox(v + h, T) - prox(v - h, T)) / (2 * h)) for v in away]
+
+
+SECOND_ROUTES = {
+    "identity": test_identity_reference_is_the_limit_of_its_quotient,
+    "hello": test_hello_reference_agrees_with_a_complex_step,
+    "soft_threshold": test_soft_threshold_reference_is_the_proximal_operator,
+    "sandwich": test_sandwich_reference_agrees_with_a_complex_step,
+    "scalar_trace": test_scalar_values_and_gradients,
+    "jacobian_modes": test_jacobian_reference_agrees_with_a_complex_step,
+    "phase_retrieval": test_retrieval_reference_agrees_with_a_complex_step,
+    "gauss_newton_step": test_gauss_newton_step_is_scipys_least_squares_solution,
+}

@@ -18,7 +18,8 @@ import torch
 from gradrace.cases import all_cases, load_families
 from gradrace.clock import clock
 from gradrace.environment import pin_threads
-from gradrace.verify import prepare_case, quantise, verify
+from gradrace.operators import prepare_case
+from gradrace.verify import quantise, verify
 
 CATALOGUE = json.loads((Path(__file__).parent / "catalogue.json").read_text())
 
@@ -51,7 +52,7 @@ class _Kernel:
         pin_threads(1)
         self.case = _find(self.family, self.operator, variant, size, device)
         with contextlib.suppress(Exception):  # track_gradient_error gives this error its number
-            self.thunk = prepare_case(self.case)
+            self.thunk = prepare_case(self.case).thunk
 
     def track_gradient_error(self, variant, size, device):
         check = verify(self.case)

@@ -14,7 +14,8 @@ from scipy.stats import binomtest
 from gradrace.cases import find_case
 from gradrace.families import phase_retrieval
 from gradrace.inputs import draw_numbers, to_inputs
-from gradrace.verify import prepare_case, solved
+from gradrace.operators import prepare_case
+from gradrace.verify import solved
 
 STARTS = ("random", "spectral")
 SOLVERS = ("newton", "gauss_newton", "levenberg_marquardt", "scipy_levenberg_marquardt")
@@ -45,7 +46,7 @@ def main():
     ratios, successes = [], {}
     for start in STARTS:
         cases = {solver: find(solver, start) for solver in SOLVERS}
-        thunks = {solver: prepare_case(case) for solver, case in cases.items()}
+        thunks = {solver: prepare_case(case).thunk for solver, case in cases.items()}
         scenario = cases["newton"].scenario
         thunks["scipy_defaults"] = scipy_defaults(scenario)
         outputs = {solver: thunk() for solver, thunk in thunks.items()}

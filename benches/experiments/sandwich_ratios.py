@@ -9,7 +9,8 @@ from measure import interleave, ratio, save
 
 from gradrace.cases import find_case
 from gradrace.inputs import draw_numbers, to_inputs
-from gradrace.verify import prepare_case, verify
+from gradrace.operators import prepare_case
+from gradrace.verify import verify
 
 STEPS = (100, 300, 1000, 3000, 10_000)
 
@@ -23,7 +24,7 @@ def right(variant, word):
     found = case(variant, word)
     check = verify(found)
     assert check.ok, check.message
-    return prepare_case(found)
+    return prepare_case(found).thunk
 
 
 def bare_torch(word):

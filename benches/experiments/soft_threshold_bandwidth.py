@@ -10,7 +10,8 @@ import torch
 from measure import interleave, ratio, save
 
 from gradrace.cases import find_case
-from gradrace.verify import prepare_case, verify
+from gradrace.operators import prepare_case
+from gradrace.verify import verify
 
 N = 10_000_000
 VARIANTS = ("preallocated", "softshrink", "custom_function", "y_minus_clamp", "nested_where", "sign_relu", "compiled")
@@ -20,7 +21,7 @@ def right(variant):
     found = find_case(f"soft_threshold/{variant}/vjp/n{N}/float64/cpu")
     check = verify(found)
     assert check.ok, check.message
-    return prepare_case(found)
+    return prepare_case(found).thunk
 
 
 def main():

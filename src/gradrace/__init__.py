@@ -9,19 +9,25 @@ if TYPE_CHECKING:
     from gradrace.comparison import assert_same_gradient as assert_same_gradient
     from gradrace.comparison import compare as compare
     from gradrace.declare import Family as Family
+    from gradrace.declare import Growth as Growth
+    from gradrace.declare import Kink as Kink
     from gradrace.declare import Limit as Limit
     from gradrace.declare import size as size
     from gradrace.errors import UsageError as UsageError
+    from gradrace.families.numerics import measured as measured
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Family": "gradrace.declare",
+    "Growth": "gradrace.declare",
+    "Kink": "gradrace.declare",
     "Limit": "gradrace.declare",
     "size": "gradrace.declare",
     "UsageError": "gradrace.errors",
     "assert_same_gradient": "gradrace.comparison",
     "compare": "gradrace.comparison",
+    "measured": "gradrace.families.numerics",
 }
 
 __all__ = [*_HOMES]

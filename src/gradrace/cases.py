@@ -15,12 +15,10 @@ from pathlib import Path
 
 import torch
 
-from gradrace.declare import OPERATORS, Family, Size, Variant
-from gradrace.errors import UsageError, unknown
+from gradrace.declare import DEVICES, DTYPES, OPERATORS, Family, Size, Variant
+from gradrace.errors import UsageError, described, unknown, where
 
 ENTRY_POINTS = "gradrace.families"
-DTYPES = ("float64", "float32")
-DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,13 @@ class Case:
         if asked.device == "cuda" and not torch.cuda.is_available():
             return "no CUDA device is available"
         for requirement in variant.requires:
-            if not _is_available(requirement):
+            if not is_available(requirement):
                 return f"needs {requirement}, which is not installed"
         return None
 
 
 @cache
-def _is_available(requirement: str) -> bool:
+def is_available(requirement: str) -> bool:
     if requirement == "a C++ compiler":
         return any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++"))
     return importlib.util.find_spec(requirement.partition(".")[0]) is not None
@@ -94,14 +92,15 @@ def load_families(modules: Iterable[str] = ()) -> tuple[Family, ...]:
 
     found: list[Family] = list(FAMILIES)
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        where = f"the entry point {point.name!r}"
-        found += _families_in(_loaded(point.load, where), where)
+        source = f"the entry point {point.name!r}"
+        found += _families_in(_loaded(point.load, source), source)
     for name in modules:
         found += _families_in(_import(name), f"the module {name!r}")
     named: dict[str, Family] = {}
     for family in found:
         if named.setdefault(family.name, family) is not family:
             raise UsageError(f"two families of the name {family.name!r} are loaded; rename one of them")
+        family.check_complete()
     return tuple(named.values())
 
 
@@ -113,26 +112,26 @@ def _import(name: str) -> object:
     return _loaded(lambda: importlib.import_module(name), f"the module {name!r}")
 
 
-def _loaded(load: Callable[[], object], where: str) -> object:
+def _loaded(load: Callable[[], object], what: str) -> object:
     try:
         return load()
     except UsageError:
         raise
     except Exception as error:
-        first_line = str(error).strip().partition("\n")[0]
+        place = where(error)
         raise UsageError(
-            f"cannot import {where} ({type(error).__name__}: {first_line}); "
+            f"cannot import {what} ({described(error)}{f' at {place}' if place else ''}); "
             "mend it, or give a dotted name that python can import from here"
         ) from error
 
 
-def _families_in(holder: object, where: str) -> list[Family]:
+def _families_in(holder: object, source: str) -> list[Family]:
     values = [holder] if isinstance(holder, Family) else holder
     if not isinstance(values, (list, tuple)):
         values = list(vars(holder).values())
     families = [value for value in values if isinstance(value, Family)]
     if not families:
-        raise UsageError(f"{where} holds no gradrace.Family; declare one at its top level")
+        raise UsageError(f"{source} holds no gradrace.Family; declare one at its top level")
     return families
 
 

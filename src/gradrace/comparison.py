@@ -15,7 +15,9 @@ from torch import Tensor
 from gradrace.clock import clock
 from gradrace.errors import UsageError
 from gradrace.families.numerics import DIRECTIONS, STEP, relative_error
-from gradrace.verify import TOLERANCE_FACTOR, UNIT_ROUNDOFF, Outcome, to_array
+from gradrace.reference import to_array
+from gradrace.tolerance import INSIGNIFICANT, TOLERANCE_FACTOR, UNIT_ROUNDOFF
+from gradrace.verify import Outcome
 
 Function = Callable[..., Tensor]
 
@@ -152,10 +154,10 @@ def _judge(f: Function, g: Function, inputs: Sequence[Any]) -> dict[str, Outcome
     u = max(UNIT_ROUNDOFF.get(str(inputs[i].dtype).removeprefix("torch."), 2.0**-8) for i in _differentiable(inputs))
     kappa = _condition(f, inputs, exact)
     worst = TOLERANCE_FACTOR * u * max(kappa.values())
-    if worst >= 1:
+    if worst >= INSIGNIFICANT:
         raise UsageError(
-            f"no significant digit: the gradient of {_name(f, 'f')} is so sensitive here that the tolerance would be "
-            f"{worst:.2g}; compare in float64 or at another point"
+            f"no two significant digits: the gradient of {_name(f, 'f')} is so sensitive here that the tolerance would "
+            f"be {worst:.2g}; compare in float64 or at another point"
         )
     return {
         name: _outcome(output, theirs[name], exact[name], TOLERANCE_FACTOR * u * kappa[name])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from gradrace.cases import Scenario
-from gradrace.declare import Numbers
+from gradrace.declare import Family, Numbers
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def draw_numbers(scenario: Scenario, draw: int = 0) -> Numbers:
     """
     family = scenario.family
     rng = np.random.Generator(np.random.PCG64(seed_of(scenario, draw)))
-    numbers = dict(family.draw(scenario.size, rng))
+    numbers = family.numbers(scenario.size, rng)
     if scenario.operator in ("jvp", "hvp"):
         for name in family.primals:
             numbers[f"tangent_{name}"] = rng.standard_normal(np.shape(numbers[name]))
@@ -71,3 +71,16 @@ def to_inputs(scenario: Scenario, numbers: Numbers) -> Inputs:
         tangents=tuple(tensor(f"tangent_{name}") for name in family.primals if f"tangent_{name}" in numbers),
         cotangent=tensor("cotangent") if "cotangent" in numbers else None,
     )
+
+
+def directions(family: Family, inputs: Inputs, draw: int = 0) -> tuple[torch.Tensor, ...]:
+    """A random direction for each primal, standard normal; of a symmetric matrix it is symmetric, since only the
+    symmetric part of its gradient is defined.
+    """
+    generator = torch.Generator().manual_seed(draw)
+
+    def direction(name: str, primal: torch.Tensor) -> torch.Tensor:
+        v = torch.randn(primal.shape, generator=generator, dtype=torch.float64).to(primal)
+        return (v + v.mT) / 2 if name in family.symmetric else v
+
+    return tuple(direction(name, primal) for name, primal in zip(family.primals, inputs.primals, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -11,10 +12,26 @@ from torch.autograd import forward_ad
 
 from gradrace.cases import Case
 from gradrace.declare import Family
-from gradrace.inputs import Inputs
+from gradrace.inputs import Inputs, draw_numbers, to_inputs
 
 Thunk: TypeAlias = Callable[[], Any]
 Kernel: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case that is ready to run: the thunk, and the inputs that it reads."""
+
+    case: Case
+    draw: int
+    inputs: Inputs
+    thunk: Thunk
+
+
+def prepare_case(case: Case, draw: int = 0) -> Prepared:
+    """The case on the inputs of its scenario."""
+    inputs = to_inputs(case.scenario, draw_numbers(case.scenario, draw))
+    return Prepared(case, draw, inputs, prepare(case, inputs))
 
 
 def prepare(case: Case, inputs: Inputs) -> Thunk:
@@ -99,3 +116,16 @@ def name_outputs(case: Case, raw: Any) -> dict[str, Any]:
         value, tangent = raw
         return {"value": value, "tangent": tangent}
     return {primals[0]: raw}
+
+
+def replace_output(case: Case, raw: Any, name: str, output: Any) -> Any:
+    """What a thunk returned, with the output of this name replaced."""
+    named = {**name_outputs(case, raw), name: output}
+    operator, primals = case.scenario.operator, case.scenario.family.primals
+    if operator == "primal":
+        return named["value"]
+    if operator in ("value_and_gradient", "vjp"):
+        return named["value"], tuple(named[primal] for primal in primals)
+    if operator == "jvp":
+        return named["value"], named["tangent"]
+    return named[primals[0]]

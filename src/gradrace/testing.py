@@ -7,7 +7,7 @@ Load it with `-p gradrace.testing`. A test that takes the fixture `gradrace_case
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RESULTS] = []
     # A case that fails its check is not timed, on purpose.
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
+    # torch's forward mode loads a module of its own that warns once for each of its functions.
+    config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -126,6 +128,17 @@ def pytest_benchmark_compare_machine_info(
     ]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A wrong declaration that shows only when a case runs fails its bench in one line, and the others go on."""
+    try:
+        return (yield)
+    except UsageError as error:
+        if "gradrace_case" not in pyfuncitem.fixturenames:
+            raise
+        pytest.fail(f"gradrace: {error}", pytrace=False)
+
+
 @pytest.fixture(autouse=True)
 def _pinned_threads(request: pytest.FixtureRequest) -> None:
     """Every test that runs a case runs it with the threads of the command line."""
@@ -139,14 +152,17 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
     """Check the case, then time the very thunk that was checked. What is wrong is never timed."""
     from gradrace.clock import clock
     from gradrace.environment import describe, pin_threads
-    from gradrace.verify import check, prepare_case, verify
+    from gradrace.operators import prepare_case
+    from gradrace.verify import check, verify
+    from gradrace.witnesses import changed_outputs, to_arrays
 
     try:
-        thunk = prepare_case(gradrace_case)
+        prepared = prepare_case(gradrace_case)
     except Exception:
         checked = verify(gradrace_case)
     else:
-        checked = check(gradrace_case, thunk)
+        checked = check(prepared)
+        thunk = prepared.thunk
     results = request.config.stash[_RESULTS]
     if not checked.ok:
         results.append(Result(gradrace_case, checked))
@@ -171,12 +187,19 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
         "environment": describe(asked.device),
     }
     start = clock()
-    thunk()
+    raw = thunk()
     once_s = clock() - start
+    before = to_arrays(gradrace_case, raw)
     if once_s > SLOW_S and benchmark.enabled:
-        benchmark.pedantic(thunk, rounds=max(3, min(5, int(1 / once_s))), iterations=1)
+        raw = benchmark.pedantic(thunk, rounds=max(3, min(5, int(1 / once_s))), iterations=1)
     else:
-        benchmark(thunk)
+        raw = benchmark(thunk)
+    if changed := changed_outputs(prepared, before, to_arrays(gradrace_case, raw)):
+        pytest.fail(
+            f"{gradrace_case.id}: what was timed gives another {' and '.join(changed)} than what was checked; "
+            "let the kernel keep no state",
+            pytrace=False,
+        )
     median_s = benchmark.stats.stats.median if benchmark.stats else None
     results.append(Result(gradrace_case, checked, median_s))
 

@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from gradrace.cli import listing, verifying
+from gradrace.cli import capabilities, kinks, listing, verifying, work
 from gradrace.errors import UsageError
 
-COMMANDS = (listing, verifying)
+COMMANDS = (listing, verifying, kinks, capabilities, work)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

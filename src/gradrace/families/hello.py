@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from gradrace.declare import Family, Numbers, Size, size
+from gradrace.families.numerics import well_conditioned
 
 
 def draw(size: Size, rng: np.random.Generator) -> dict[str, Any]:
@@ -36,6 +37,7 @@ hello = Family(
     baseline="power",
     reference={"primal": reference, "value_and_gradient": reference},
     # A sum of n positive terms: κ = 1, and pairwise summation lets log2 n rounding errors add up.
+    condition=well_conditioned,
     depth=lambda size: 1 + np.log2(size["n"]),
 )
 

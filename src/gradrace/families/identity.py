@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from gradrace.declare import Family, Numbers, Size, size
+from gradrace.families.numerics import well_conditioned
 
 
 def draw(size: Size, rng: np.random.Generator) -> dict[str, Any]:
@@ -28,6 +29,7 @@ identity = Family(
     sizes=(size("test", "bench", "cuda", n=1), size("bench", "cuda", n=1000)),
     draw=draw,
     baseline="empty",
+    condition=well_conditioned,
     reference={"primal": lambda numbers: {"value": numbers["x"]}, "vjp": reference_vjp},
 )
 

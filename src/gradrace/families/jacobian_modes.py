@@ -10,6 +10,7 @@ Source: A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed. (2008), chap
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.functional import jacobian
 
-from gradrace.declare import Family, Numbers, Size, size
+from gradrace.declare import Family, Growth, Numbers, Size, size
 from gradrace.families.numerics import measured
 
 HIDDEN = 128
@@ -40,6 +41,21 @@ def reference_jacobian(numbers: Numbers) -> Mapping[str, Any]:
     return {"x": (numbers["W2"] * slope) @ numbers["W1"]}
 
 
+def two_layers(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
+    return W2 @ torch.tanh(W1 @ x)
+
+
+_CONSTANT = {"ops": 0, "graph_nodes": 0, "saved_bytes": 0}
+BY_INPUTS = Growth("n", (128, 256, 512), "jacobian", {**_CONSTANT, "flops": 1}, at=size(m=1))
+BY_OUTPUTS = Growth("m", (128, 256, 512), "jacobian", {**_CONSTANT, "flops": 1}, at=size(n=1))
+"""One pass costs 2 h (n + m) FLOPs with h hidden units, the closed form 2 h n m; the h values of tanh are kept."""
+
+_FORWARD = BY_INPUTS.but(flops=2)
+"""A pass for each input."""
+
+_REVERSE = BY_OUTPUTS.but(flops=2)
+"""A pass for each output."""
+
 jacobian_modes = Family(
     name="jacobian_modes",
     summary="the Jacobian of R^n → R^m: when forward mode beats reverse mode",
@@ -59,16 +75,14 @@ jacobian_modes = Family(
     draw=draw,
     baseline="loop_of_pullbacks",
     reference={"jacobian": reference_jacobian},
+    function=two_layers,
     condition=measured("x", "W1", "W2"),
     # κ moves every entry of W1 and W2, which adds up like the roundings of the two products.
     depth=2.0,
+    growth=(BY_INPUTS, BY_OUTPUTS),
 )
 
 _jacobian: Mapping[str, Any] = {"computes": "jacobian"}
-
-
-def two_layers(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
-    return W2 @ torch.tanh(W1 @ x)
 
 
 def _of(W1: Tensor, W2: Tensor) -> Callable[[Tensor], Tensor]:
@@ -83,17 +97,17 @@ def closed_form(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     return (W2 * slope) @ W1 if W2.shape[0] < W1.shape[1] else W2 @ (slope.unsqueeze(1) * W1)
 
 
-@jacobian_modes.variant(source="torch.func.jacfwd: n jvps, batched by vmap", **_jacobian)
+@jacobian_modes.variant(source="torch.func.jacfwd: n jvps, batched by vmap", grows=(_FORWARD,), **_jacobian)
 def jacfwd(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     return torch.func.jacfwd(_of(W1, W2))(x)
 
 
-@jacobian_modes.variant(source="torch.func.jacrev: m vjps, batched by vmap", **_jacobian)
+@jacobian_modes.variant(source="torch.func.jacrev: m vjps, batched by vmap", grows=(_REVERSE,), **_jacobian)
 def jacrev(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     return torch.func.jacrev(_of(W1, W2))(x)
 
 
-@jacobian_modes.variant(source="n passes of torch.autograd.forward_ad", **_jacobian)
+@jacobian_modes.variant(source="n passes of torch.autograd.forward_ad", grows=(_FORWARD.but(ops=1),), **_jacobian)
 def loop_of_forward_ad(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     columns = []
     for tangent in torch.eye(x.numel(), dtype=x.dtype, device=x.device):
@@ -103,7 +117,7 @@ def loop_of_forward_ad(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-@jacobian_modes.variant(source="one graph, m pullbacks that retain it", **_jacobian)
+@jacobian_modes.variant(source="one graph, m pullbacks that retain it", grows=(_REVERSE.but(ops=1),), **_jacobian)
 def loop_of_pullbacks(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     leaf = x.detach().requires_grad_()
     output = two_layers(leaf, W1, W2)
@@ -111,7 +125,9 @@ def loop_of_pullbacks(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     return torch.stack([torch.autograd.grad(output, leaf, unit, retain_graph=True)[0] for unit in units])
 
 
-@jacobian_modes.variant(source="torch.func.vmap of forward_ad's jvp over the n unit tangents", **_jacobian)
+@jacobian_modes.variant(
+    source="torch.func.vmap of forward_ad's jvp over the n unit tangents", grows=(_FORWARD,), **_jacobian
+)
 def batched_forward_ad(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     def pushforward(tangent: Tensor) -> Tensor:
         return torch.func.jvp(_of(W1, W2), (x,), (tangent,))[1]
@@ -120,7 +136,11 @@ def batched_forward_ad(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     return torch.func.vmap(pushforward, out_dims=1)(units)
 
 
-@jacobian_modes.variant(source="one graph, m pullbacks in one call by is_grads_batched", **_jacobian)
+@jacobian_modes.variant(
+    source="one graph, m pullbacks in one call by is_grads_batched",
+    grows=(_REVERSE.but(ops=1),),  # the products are batched, but the old vmap has no rule for tanh's derivative
+    **_jacobian,
+)
 def batched_pullbacks(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     leaf = x.detach().requires_grad_()
     output = two_layers(leaf, W1, W2)
@@ -128,11 +148,19 @@ def batched_pullbacks(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     return torch.autograd.grad(output, leaf, units, is_grads_batched=True)[0]
 
 
-@jacobian_modes.variant(source="torch.autograd.functional.jacobian, its default loop", **_jacobian)
+@jacobian_modes.variant(
+    source="torch.autograd.functional.jacobian, its default loop",
+    grows=(_REVERSE.but(ops=1, graph_nodes=1),),  # it selects each output by a node of its own
+    **_jacobian,
+)
 def functional_jacobian(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     return jacobian(_of(W1, W2), x)
 
 
-@jacobian_modes.variant(source="torch.autograd.functional.jacobian, forward mode, vectorised", **_jacobian)
+@jacobian_modes.variant(
+    source="torch.autograd.functional.jacobian, forward mode, vectorised",
+    grows=(replace(_FORWARD.but(ops=1), ladder=(256, 512, 1024)),),  # 2 n + 49 operations: two views an input
+    **_jacobian,
+)
 def functional_jacobian_forward(x: Tensor, W1: Tensor, W2: Tensor) -> Tensor:
     return jacobian(_of(W1, W2), x, vectorize=True, strategy="forward-mode")

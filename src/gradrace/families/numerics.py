@@ -29,6 +29,11 @@ def measured(*names: str) -> Condition:
     return condition
 
 
+def well_conditioned(size: Size, numbers: Numbers, reference: Reference) -> Mapping[str, float]:
+    """κ = 1: each output is as accurate, relative to its largest entry, as the inputs are."""
+    return {}
+
+
 def measure(reference: Reference, numbers: Numbers, names: tuple[str, ...], batch: int | None = None) -> dict[str, Any]:
     """κ of each output that is not zero, at least 1: the largest over a few fixed random directions.
 
@@ -62,9 +67,9 @@ def relative_error(actual: np.ndarray, exact: np.ndarray, batch: int | None) -> 
     """The largest difference over the largest exact entry: one number, or one for each instance."""
     difference = _instances(np.abs(actual - exact), batch).max(axis=1)
     scale = _instances(np.abs(exact), batch).max(axis=1)
-    # An instance that is exactly zero must be met exactly.
+    # An instance that is exactly zero must be met exactly; NaN differs from everything, and stays NaN.
     with np.errstate(divide="ignore"):
-        errors = np.divide(difference, scale, out=np.zeros_like(difference), where=difference > 0)
+        errors = np.divide(difference, scale, out=np.zeros_like(difference), where=difference != 0)
     return errors if errors.size > 1 else errors[0]
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradrace.declare import Family, Limit, Numbers, Size, size
+from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
 from gradrace.families.numerics import measured
 
 # ---- inputs and reference ----
@@ -85,8 +85,25 @@ def distance(numbers: Numbers, found: np.ndarray) -> np.ndarray:
     return np.minimum(norm(found - exact), norm(found + exact)) / norm(exact)
 
 
+def matvec(A: Tensor, x: Tensor) -> Tensor:
+    """A x of each instance: (..., m, n), (..., n) -> (..., m)."""
+    return (A @ x.unsqueeze(-1)).squeeze(-1)
+
+
+def cost(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    """f as printed, of each instance: (..., n), (..., m, n), (..., m) -> (...)."""
+    return ((matvec(A, x) ** 2 - y) ** 2).sum(-1) / 4
+
+
 _DERIVATIVES = ("value_and_gradient", "hvp", "hessian")
 _SOLVE: Mapping[str, Any] = {"operators": ("solve",), "dtypes": ("float64",)}
+
+_CONSTANT = {"ops": 0, "graph_nodes": 0, "saved_bytes": 0}
+BY_UNKNOWNS = Growth("n", (128, 256, 512), "hessian", {**_CONSTANT, "flops": 2}, at=size(m=64))
+BY_EQUATIONS = Growth("m", (128, 256, 512), "hessian", {**_CONSTANT, "flops": 1}, at=size(n=8))
+"""2 m n² FLOPs in closed form, n products with the Hessian of O(m n) each otherwise; a graph keeps vectors of m."""
+
+_KEEPS_VECTORS = (BY_EQUATIONS.but(saved_bytes=1),)
 
 phase_retrieval = Family(
     name="phase_retrieval",
@@ -124,13 +141,10 @@ phase_retrieval = Family(
     # the scaling and the product with Aᵀ.
     depth=4.0,
     objective=lambda value, *_: value.sum(),
+    function=cost,
     distance=distance,
+    growth=(BY_UNKNOWNS, BY_EQUATIONS),
 )
-
-
-def matvec(A: Tensor, x: Tensor) -> Tensor:
-    """A x of each instance: (..., m, n), (..., n) -> (..., m)."""
-    return (A @ x.unsqueeze(-1)).squeeze(-1)
 
 
 def _per_instance(function: Callable[..., Any], x: Tensor, *constants: Tensor) -> Any:
@@ -141,9 +155,7 @@ def _per_instance(function: Callable[..., Any], x: Tensor, *constants: Tensor) -
 # ---- value and gradient ----
 
 
-@phase_retrieval.variant(source="torch.autograd of the objective as printed")
-def autograd(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
-    return ((matvec(A, x) ** 2 - y) ** 2).sum(-1) / 4
+autograd = phase_retrieval.variant(source="torch.autograd of the objective as printed", name="autograd")(cost)
 
 
 @phase_retrieval.variant(source="Aᵀ(r z), no graph", computes="value_and_gradient")
@@ -192,7 +204,12 @@ def hessian_weights(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     return 3 * z * z - y
 
 
-@phase_retrieval.variant(source="the textbook sum of m rank-one matrices", **_hessian)
+@phase_retrieval.variant(
+    source="the textbook sum of m rank-one matrices",
+    # Each is an elementwise product, which counts as no FLOP: what is left is A x.
+    grows=(BY_UNKNOWNS.but(flops=1), BY_EQUATIONS.but(ops=1)),
+    **_hessian,
+)
 def hessian_outer_products(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     weights = hessian_weights(x, A, y)
     total = torch.zeros((*x.shape, x.shape[-1]), dtype=x.dtype, device=x.device)
@@ -211,12 +228,12 @@ def hessian_gemm(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     return A.mT @ (hessian_weights(x, A, y).unsqueeze(-1) * A)
 
 
-@phase_retrieval.variant(source="torch.func.hessian, forward over reverse", **_hessian)
+@phase_retrieval.variant(source="torch.func.hessian, forward over reverse", grows=_KEEPS_VECTORS, **_hessian)
 def hessian_func(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     return _per_instance(torch.func.hessian(autograd), x, A, y)
 
 
-@phase_retrieval.variant(source="torch.func.jacrev of jacrev, reverse over reverse", **_hessian)
+@phase_retrieval.variant(source="torch.func.jacrev of jacrev, reverse over reverse", grows=_KEEPS_VECTORS, **_hessian)
 def hessian_jacrev_jacrev(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     return _per_instance(torch.func.jacrev(torch.func.jacrev(autograd)), x, A, y)
 
@@ -227,7 +244,10 @@ def hessian_jacfwd_of_gradient(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
 
 
 @phase_retrieval.variant(
-    source="torch.autograd.functional.hessian, a loop of n double backwards", limits=(_ONE_AT_A_TIME,), **_hessian
+    source="torch.autograd.functional.hessian, a loop of n double backwards",
+    limits=(_ONE_AT_A_TIME,),
+    grows=(BY_UNKNOWNS.but(ops=1, graph_nodes=1), *_KEEPS_VECTORS),  # it selects each entry of ∇f by a node of its own
+    **_hessian,
 )
 def hessian_functional(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     if x.dim() == 2:

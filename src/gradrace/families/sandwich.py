@@ -15,6 +15,7 @@ Source: Data 598 (Winter 2022) homework 5, C to F.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradrace.declare import Family, Function, Limit, Numbers, Reference, Size, size
+from gradrace.declare import Family, Function, Growth, Limit, Numbers, Reference, Size, size
 from gradrace.families.numerics import measure, measured, refined_solve
 
 THRESHOLD = 3.14
@@ -122,6 +123,19 @@ def objective(g: Tensor, x: Tensor, *_: Any) -> Tensor:
     return r @ r
 
 
+_CONSTANT = {"ops": 0, "flops": 0, "graph_nodes": 0, "saved_bytes": 0}
+BY_STEPS = Growth("n", (128, 256, 512), "value_and_gradient", _CONSTANT, at=size(d=5, cond=100))
+"""A formulation that knows A⁻¹A = I takes no steps."""
+
+# Of the efficient ones a solve has the largest terms of lower order: 2d³/3 + 12 d² for LU with its adjoint.
+BY_DIMENSION = Growth(
+    "d",
+    (128, 256, 512),
+    "value_and_gradient",
+    {**_CONSTANT, "flops": 3, "saved_bytes": 2},
+    at=size(n=1, cond=100),
+)
+
 sandwich = Family(
     name="sandwich",
     summary="M⁻¹ f_T((A⁻¹A)ⁿ M x): a product that cancels on paper, in time and in digits",
@@ -147,6 +161,7 @@ sandwich = Family(
     magnitude=noise_of_A,
     objective=objective,
     symmetric=frozenset({"M"}),
+    growth=(BY_STEPS, BY_DIMENSION),
 )
 
 _NONE = {"A": ("none", "A⁻¹A is the identity, so A is never read and autograd knows of no path to it")}
@@ -157,6 +172,7 @@ _LOOP_MEMORY = Limit(
     "each step saves A⁻¹ and two vectors for the backward pass, 8 n (d² + 2d) bytes",
 )
 _LOOP_TIME = Limit(lambda size: size["n"] * size["d"] ** 2, 1e9, "n steps of d² operations and more")
+_STEP_BY_STEP = (BY_STEPS.but(ops=1, flops=1, graph_nodes=1, saved_bytes=1),)
 
 
 def _wasteful(**facts: Any) -> Callable[[Function], Function]:
@@ -167,7 +183,11 @@ def _efficient(**facts: Any) -> Callable[[Function], Function]:
     return sandwich.variant(expected=_NONE, **facts)
 
 
-@_wasteful(source="the homework's loop, with a threshold that keeps the graph", limits=(_LOOP_MEMORY, _LOOP_TIME))
+@_wasteful(
+    source="the homework's loop, with a threshold that keeps the graph",
+    limits=(_LOOP_MEMORY, _LOOP_TIME),
+    grows=_STEP_BY_STEP,
+)
 def wasteful(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
     u = M @ x
     for _ in range(n):
@@ -175,7 +195,12 @@ def wasteful(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
     return torch.linalg.inv(M) @ F.softshrink(u, T)
 
 
-@_wasteful(source="the loop with the inverse hoisted out of it", limits=(_LOOP_TIME,), condition=summing_condition)
+@_wasteful(
+    source="the loop with the inverse hoisted out of it",
+    limits=(_LOOP_TIME,),
+    condition=summing_condition,
+    grows=_STEP_BY_STEP,
+)
 def hoisted_inverse(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
     inverse = torch.linalg.inv(A)
     u = M @ x
@@ -184,7 +209,12 @@ def hoisted_inverse(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor
     return torch.linalg.inv(M) @ F.softshrink(u, T)
 
 
-@_wasteful(source="the loop with A factored once, P A = L U", limits=(_LOOP_TIME,), condition=summing_condition)
+@_wasteful(
+    source="the loop with A factored once, P A = L U",
+    limits=(_LOOP_TIME,),
+    condition=summing_condition,
+    grows=_STEP_BY_STEP,
+)
 def factored_once(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
     LU, pivots = torch.linalg.lu_factor(A)
     u = (M @ x).unsqueeze(-1)
@@ -193,7 +223,11 @@ def factored_once(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
     return torch.linalg.solve(M, F.softshrink(u.squeeze(-1), T))
 
 
-@_wasteful(source="(A⁻¹A)ⁿ by repeated squaring, O(d³ log n)")
+# log₂ n products: 1 / ln n, the exponent of a logarithm, is below the limit from n = 2^15 on.
+@_wasteful(
+    source="(A⁻¹A)ⁿ by repeated squaring, O(d³ log n)",
+    grows=(replace(BY_STEPS, ladder=(2**20, 2**21, 2**22)),),
+)
 def matrix_power(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
     product = torch.linalg.matrix_power(torch.linalg.inv(A) @ A, n)
     return torch.linalg.inv(M) @ F.softshrink(product @ (M @ x), T)
@@ -224,12 +258,19 @@ class _FactorOnce(torch.autograd.Function):
         s = F.softshrink(M @ x, T)
         g = torch.linalg.lu_solve(LU, pivots, s.unsqueeze(-1)).squeeze(-1)
         ctx.save_for_backward(x, M, LU, pivots, s, g)
+        ctx.T = T
         return g
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None]:
         x, M, LU, pivots, s, g = ctx.saved_tensors
-        adjoint = torch.linalg.lu_solve(LU, pivots, cotangent.unsqueeze(-1), adjoint=True).squeeze(-1)
+        if torch.is_grad_enabled():
+            # For a second derivative everything must depend on x and M again. `once_differentiable` would not do:
+            # torch.autograd.grad with respect to the inputs never meets the error that it plants, and is wrong.
+            adjoint, s = torch.linalg.solve(M.mT, cotangent), F.softshrink(M @ x, ctx.T)
+            g = torch.linalg.solve(M, s)
+        else:
+            adjoint = torch.linalg.lu_solve(LU, pivots, cotangent.unsqueeze(-1), adjoint=True).squeeze(-1)
         cut = adjoint * (s != 0)
         return M.mT @ cut, torch.outer(cut, x) - torch.outer(adjoint, g), None
 
@@ -239,7 +280,11 @@ def custom_function(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor
     return _FactorOnce.apply(x, M, T)
 
 
-@_efficient(source="the closed form without a graph: one LU, two solves", computes="value_and_gradient")
+@_efficient(
+    source="the closed form without a graph: one LU, two solves",
+    computes="value_and_gradient",
+    grows=(BY_DIMENSION.but(saved_bytes=0),),
+)
 def adjoint(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> tuple[Tensor, tuple[Tensor, None, Tensor]]:
     LU, pivots, _ = torch.linalg.lu_factor_ex(M)
     s = F.softshrink(M @ x, T)
@@ -263,6 +308,7 @@ def adjoint(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> tuple[Tensor, 
     },
     dtypes=("float64",),
     limits=(_LOOP_TIME,),
+    grows=(BY_STEPS.but(ops=1, flops=1),),
 )
 def detached(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
     with torch.no_grad():

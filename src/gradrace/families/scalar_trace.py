@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gradrace.autodiff import dual, tape
-from gradrace.declare import Family, Limit, Numbers, Size, size
+from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
 from gradrace.families.numerics import measured
 
 
@@ -151,6 +151,17 @@ def reference(numbers: Numbers) -> Mapping[str, Any]:
     return {"value": function(np, *columns).real.sum(), "x": np.stack(gradient, axis=1)}
 
 
+BY_POINTS = Growth(
+    "b",
+    (250, 500, 1000),
+    "value_and_gradient",
+    {"ops": 0, "flops": 0, "graph_nodes": 0, "saved_bytes": 0},
+    at=size(f="s1"),
+)
+"""Operations on whole columns, or Python floats, of which torch sees nothing."""
+
+_KEEPS_COLUMNS = (BY_POINTS.but(saved_bytes=1),)
+
 scalar_trace = Family(
     name="scalar_trace",
     summary="four scalar functions by every mode: for a few scalars the graph costs, not the calculus",
@@ -172,6 +183,7 @@ scalar_trace = Family(
     # twenty draws. The sum over the points is pairwise.
     depth=lambda size: 2 + math.log2(size["b"]) / 4,
     objective=lambda value, *_: value.sum(),
+    growth=(BY_POINTS,),
 )
 
 _PER_POINT = (Limit(lambda size: size["b"], 10_000, "a Python loop over the points"),)
@@ -227,12 +239,14 @@ def reverse_trace_vectorised(x: Tensor, f: str) -> Result:
     return value.sum(), (torch.stack(gradient, dim=1),)
 
 
-@scalar_trace.variant(source="torch.autograd.grad of the function on whole columns")
+@scalar_trace.variant(source="torch.autograd.grad of the function on whole columns", grows=_KEEPS_COLUMNS)
 def autograd(x: Tensor, f: str) -> Tensor:
     return FUNCTIONS[f](torch, *x.unbind(1))
 
 
-@scalar_trace.variant(source="Tensor.backward, the gradient read from the leaf", computes="value_and_gradient")
+@scalar_trace.variant(
+    source="Tensor.backward, the gradient read from the leaf", computes="value_and_gradient", grows=_KEEPS_COLUMNS
+)
 def backward(x: Tensor, f: str) -> Result:
     leaf = x.detach().requires_grad_()
     value = FUNCTIONS[f](torch, *leaf.unbind(1)).sum()
@@ -241,13 +255,15 @@ def backward(x: Tensor, f: str) -> Result:
     return value.detach(), (leaf.grad,)
 
 
-@scalar_trace.variant(source="torch.func.grad_and_value", computes="value_and_gradient")
+@scalar_trace.variant(source="torch.func.grad_and_value", computes="value_and_gradient", grows=_KEEPS_COLUMNS)
 def func_grad(x: Tensor, f: str) -> Result:
     gradient, value = torch.func.grad_and_value(lambda x: FUNCTIONS[f](torch, *x.unbind(1)).sum())(x)
     return value, (gradient,)
 
 
-@scalar_trace.variant(source="torch.func.vmap of grad_and_value over the points", computes="value_and_gradient")
+@scalar_trace.variant(
+    source="torch.func.vmap of grad_and_value over the points", computes="value_and_gradient", grows=_KEEPS_COLUMNS
+)
 def func_vmap_grad(x: Tensor, f: str) -> Result:
     point = torch.func.grad_and_value(lambda v: FUNCTIONS[f](torch, *v.unbind(0)))
     gradient, value = torch.func.vmap(point)(x)

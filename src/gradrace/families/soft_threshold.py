@@ -6,7 +6,9 @@ Source: Data 598 (Winter 2022) homework 5, parts A to C, with its third branch r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradrace.declare import Family, Limit, Numbers, Size, size
+from gradrace.declare import Family, Growth, Kink, Limit, Numbers, Size, size
+from gradrace.families.numerics import well_conditioned
 
 THRESHOLD = 3.14
 GAP = 1e-3
@@ -50,6 +53,14 @@ def reference_jvp(numbers: Numbers) -> Mapping[str, Any]:
     return {"value": value, "tangent": slope * numbers["tangent_y"]}
 
 
+BY_LENGTH = Growth(
+    "n", (250, 500, 1000), "vjp", {"ops": 0, "flops": 0, "graph_nodes": 0, "saved_bytes": 1, "peak_bytes": 1}
+)
+"""Operations on whole arrays, of which some are kept for the way back."""
+
+_SAVES_NOTHING = (BY_LENGTH.but(saved_bytes=0),)
+"""y is kept anyway, and the mask is computed from it again."""
+
 soft_threshold = Family(
     name="soft_threshold",
     summary="sign(y) max(|y| − T, 0): masks and temporaries, not arithmetic, cost",
@@ -68,12 +79,24 @@ soft_threshold = Family(
     baseline="nested_where",
     reference={"primal": reference_primal, "vjp": reference_vjp, "jvp": reference_jvp},
     # One subtraction and products with 0 or 1: κ = 1 and depth 1, in units of the largest entry.
+    condition=well_conditioned,
+    kinks=(
+        Kink("T", THRESHOLD, allowed=(0.0, 1.0), value=0.0),
+        Kink("minus_T", -THRESHOLD, allowed=(0.0, 1.0), value=0.0),
+        Kink("zero", 0.0, allowed=(0.0, 0.0), value=0.0),
+        Kink("nan", math.nan, allowed=None, value=math.nan),
+    ),
+    growth=(BY_LENGTH,),
 )
+
+_DERIVATIVES = ("vjp", "jvp")
+"""The operators of formulations that are here for their derivatives at the kinks."""
 
 
 @soft_threshold.variant(
     source="the homework's branches; its flat zone keeps a graph here instead of returning a fresh constant",
     limits=(Limit(lambda size: size["n"], 10_000, "one Python step and three graph nodes an element"),),
+    grows=(BY_LENGTH.but(ops=1, graph_nodes=1, saved_bytes=0),),
 )
 def branching(y: Tensor, T: float) -> Tensor:
     def threshold(v: Tensor) -> Tensor:
@@ -106,7 +129,7 @@ def relu_relu(y: Tensor, T: float) -> Tensor:
     return torch.relu(y - T) - torch.relu(-y - T)
 
 
-@soft_threshold.variant(source="Moreau: the residual of the projection onto [−T, T]")
+@soft_threshold.variant(source="Moreau: the residual of the projection onto [−T, T]", grows=_SAVES_NOTHING)
 def y_minus_clamp(y: Tensor, T: float) -> Tensor:
     return y - torch.clamp(y, -T, T)
 
@@ -116,7 +139,51 @@ def clamp_clamp(y: Tensor, T: float) -> Tensor:
     return torch.clamp(y - T, min=0) + torch.clamp(y + T, max=0)
 
 
-@soft_threshold.variant(source="torch.nn.functional.softshrink, one kernel each way")
+@soft_threshold.variant(source="torch.where with the thresholds in the moving arms", operators=_DERIVATIVES)
+def nested_where_ge(y: Tensor, T: float) -> Tensor:
+    return torch.where(y >= T, y - T, torch.where(y <= -T, y + T, torch.zeros_like(y)))
+
+
+@soft_threshold.variant(source="the textbook's proximal operator, max(·, 0) by clamp", operators=_DERIVATIVES)
+def sign_clamp(y: Tensor, T: float) -> Tensor:
+    return torch.sign(y) * torch.clamp(torch.abs(y) - T, min=0)
+
+
+@soft_threshold.variant(source="the textbook's proximal operator, max(·, 0) by maximum", operators=_DERIVATIVES)
+def sign_maximum(y: Tensor, T: float) -> Tensor:
+    return torch.sign(y) * torch.maximum(torch.abs(y) - T, torch.zeros_like(y))
+
+
+@soft_threshold.variant(source="Moreau, the projection by hardtanh", operators=_DERIVATIVES, grows=_SAVES_NOTHING)
+def y_minus_hardtanh(y: Tensor, T: float) -> Tensor:
+    return y - F.hardtanh(y, -T, T)
+
+
+@soft_threshold.variant(source="max(y − T, 0) + min(y + T, 0) by maximum and minimum", operators=_DERIVATIVES)
+def max_min(y: Tensor, T: float) -> Tensor:
+    zero = torch.zeros_like(y)
+    return torch.maximum(y - T, zero) + torch.minimum(y + T, zero)
+
+
+@soft_threshold.variant(source="y scaled by max(1 − T/|y|, 0), the group lasso's way; 0/0 at 0", operators=_DERIVATIVES)
+def scaled(y: Tensor, T: float) -> Tensor:
+    return y * torch.relu(1 - T / torch.abs(y))
+
+
+_MISPRINT = ("disagree", "between −T and T it answers y + T")
+
+
+@soft_threshold.variant(
+    source="the branches as the homework prints them: y + T where y < T, which must read y < −T",
+    operators=_DERIVATIVES,
+    expected={"value": _MISPRINT, "y": _MISPRINT, "tangent": _MISPRINT},
+    limits=(Limit(lambda size: 1 / size["n"], 0.5, "a single entry lies beyond T, where the misprint does no harm"),),
+)
+def misprinted(y: Tensor, T: float) -> Tensor:
+    return torch.where(y > T, y - T, torch.where(y < T, y + T, torch.zeros_like(y)))
+
+
+@soft_threshold.variant(source="torch.nn.functional.softshrink, one kernel each way", grows=_SAVES_NOTHING)
 def softshrink(y: Tensor, T: float) -> Tensor:
     return F.softshrink(y, T)
 
@@ -161,6 +228,8 @@ def _compile(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any
     prepare=_compile,
     requires=("a C++ compiler",),
     operators=("vjp",),
+    # Only its graph can be counted, and three sizes would be compiled for that.
+    grows=(replace(BY_LENGTH, exponents={}),),
 )
 def compiled(y: Tensor, T: float) -> Tensor:
     return nested_where(y, T)
@@ -174,6 +243,7 @@ def _with_buffers(function: Callable[..., Any], y: Tensor, T: float, cotangent: 
     source="torch's own forward and backward kernels into buffers that are made once",
     computes="vjp",
     prepare=_with_buffers,
+    grows=(BY_LENGTH.but(saved_bytes=0, peak_bytes=0),),
 )
 def preallocated(
     y: Tensor, T: float, cotangent: Tensor, *, value: Tensor, gradient: Tensor
