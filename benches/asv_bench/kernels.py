@@ -14,17 +14,39 @@ from pathlib import Path
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 import torch
+from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from gradrace.cases import all_cases, load_families
 from gradrace.clock import clock
 from gradrace.environment import pin_threads
-from gradrace.operators import prepare_case
 from gradrace.verify import quantise, verify
+
+# This file runs on old commits too, with what they had.
+try:
+    from gradrace.operators import prepare_case
+except ImportError:
+    from gradrace.verify import prepare_case
+try:
+    from gradrace.work import count
+except ImportError:
+    count = None
 
 CATALOGUE = json.loads((Path(__file__).parent / "catalogue.json").read_text())
 
 # Listed once, in the process that asv forks for every single parameter.
 CASES = {case.id: case for case in all_cases(load_families(CATALOGUE["modules"]))}
+
+
+COUNTERS = {
+    "ops_forward": "operations",
+    "ops_backward": "operations",
+    "flops": "FLOPs",
+    "graph_nodes": "nodes",
+    "graph_depth": "nodes",
+    "saved_bytes": "B",
+    "peak_bytes": "B",
+}
+"""The counters of `gradrace work` that are tracked, with their units."""
 
 
 def _find(family, operator, variant, size, device):
@@ -38,6 +60,8 @@ def _find(family, operator, variant, size, device):
 
 
 class _Kernel:
+    """Time and gradient error of the cases of one family and operator."""
+
     family = operator = ""
     param_names = ("variant", "size", "device")
     timer = staticmethod(clock)
@@ -52,18 +76,57 @@ class _Kernel:
         pin_threads(1)
         self.case = _find(self.family, self.operator, variant, size, device)
         with contextlib.suppress(Exception):  # track_gradient_error gives this error its number
-            self.thunk = prepare_case(self.case).thunk
+            prepared = prepare_case(self.case)
+            self.thunk = getattr(prepared, "thunk", prepared)  # once it was the thunk itself
 
     def track_gradient_error(self, variant, size, device):
         check = verify(self.case)
         if check.status == "skipped":
-            raise NotImplementedError(check.message)
+            raise SkipNotImplemented(check.message)
         return quantise(check)
 
     track_gradient_error.unit = "log2 of the error over its tolerance"
 
 
-def _benchmark(family, operator, rows):
+class _Work:
+    """The exact counters of the cases of one family and operator."""
+
+    family = operator = ""
+    param_names = ("variant", "size", "device")
+    timeout = 120
+
+    def setup_cache(self):
+        """The counters of the whole catalogue: asv runs this once a commit, because it stands at one place."""
+        pin_threads(1)
+        counted = {}
+        for row in CATALOGUE["cases"]:
+            place = tuple(row[axis] for axis in ("family", "operator", *self.param_names))
+            # What a commit lacks is n/a, and track_gradient_error has a number for what raises.
+            with contextlib.suppress(Exception):
+                counted[place] = count(_find(*place)).counters
+        return counted
+
+    setup_cache.timeout = 600
+
+    def count_of(self, name, counted, *parameters):
+        counters = counted.get((self.family, self.operator, *parameters), {})
+        if counters.get(name) is None:
+            raise SkipNotImplemented("not counted on this commit, or not known of this case")
+        return counters[name]
+
+
+def _tracker(name, unit):
+    def track(self, *arguments):
+        return self.count_of(name, *arguments)
+
+    track.unit = unit
+    track.__name__ = f"track_{name}"
+    return track
+
+
+def _classes(family, operator, rows):
+    """The benchmark classes of one family and operator, by name."""
+
     def racers_only(variant, size, device):
         if _find(family, operator, variant, size, device).variant.is_specimen:
             raise NotImplementedError("a wrong formulation does not race")
@@ -79,9 +142,13 @@ def _benchmark(family, operator, rows):
         "operator": operator,
         "params": columns,
         "version": rows[0]["version"],
-        "time_kernel": time_kernel,
+        "__module__": __name__,
     }
-    return name, type(name, (_Kernel,), {**body, "__module__": __name__})
+    trackers = {f"track_{counter}": _tracker(counter, unit) for counter, unit in COUNTERS.items()}
+    return {
+        name: type(name, (_Kernel,), {**body, "time_kernel": time_kernel}),
+        f"{name}Work": type(f"{name}Work", (_Work,), {**body, **trackers}),
+    }
 
 
 def _benchmarks():
@@ -91,7 +158,7 @@ def _benchmarks():
         if row["device"] == "cuda" and not torch.cuda.is_available():
             continue
         groups.setdefault((row["family"], row["operator"]), []).append(row)
-    return dict(_benchmark(family, operator, rows) for (family, operator), rows in groups.items())
+    return {name: kind for group, rows in groups.items() for name, kind in _classes(*group, rows).items()}
 
 
 # torch imports these at the first pullback and the first torch.func transform, for up to a second: once here instead

@@ -155,6 +155,7 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
     from gradrace.operators import prepare_case
     from gradrace.verify import check, verify
     from gradrace.witnesses import changed_outputs, to_arrays
+    from gradrace.work import count_prepared
 
     try:
         prepared = prepare_case(gradrace_case)
@@ -162,7 +163,6 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
         checked = verify(gradrace_case)
     else:
         checked = check(prepared)
-        thunk = prepared.thunk
     results = request.config.stash[_RESULTS]
     if not checked.ok:
         results.append(Result(gradrace_case, checked))
@@ -185,15 +185,16 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
         "threads": threads,
         "first_call_s": checked.first_call_s,
         "environment": describe(asked.device),
+        "work": count_prepared(prepared).as_json(),
     }
     start = clock()
-    raw = thunk()
+    raw = prepared.thunk()
     once_s = clock() - start
     before = to_arrays(gradrace_case, raw)
     if once_s > SLOW_S and benchmark.enabled:
-        raw = benchmark.pedantic(thunk, rounds=max(3, min(5, int(1 / once_s))), iterations=1)
+        raw = benchmark.pedantic(prepared.thunk, rounds=max(3, min(5, int(1 / once_s))), iterations=1)
     else:
-        raw = benchmark(thunk)
+        raw = benchmark(prepared.thunk)
     if changed := changed_outputs(prepared, before, to_arrays(gradrace_case, raw)):
         pytest.fail(
             f"{gradrace_case.id}: what was timed gives another {' and '.join(changed)} than what was checked; "

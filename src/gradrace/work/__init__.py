@@ -92,19 +92,20 @@ def _sum(first: int | None, second: int | None) -> int | None:
 
 def count(case: Case) -> Work:
     """The work of a case. Raises what its thunk raises."""
-    return count_prepared(prepare_case(case))
+    prepared = prepare_case(case)
+    prepared.thunk()  # pays what is paid once
+    return count_prepared(prepared)
 
 
 def count_prepared(prepared: Prepared) -> Work:
-    """The work of this very thunk, from three runs.
+    """The work of this very thunk, which has run before, from two further runs.
 
-    The first pays what is paid once. The graph is read in the second, the operations in the third: in one run the
-    graph's nodes, which have to be held, would be held as memory too.
+    The graph is read in the first, the operations in the second: in one run the graph's nodes, which have to be held,
+    would be held as memory too.
     """
     thunk, inputs = prepared.thunk, prepared.inputs
     given = list(tensors_in((inputs.primals, inputs.constants, inputs.tangents, (inputs.cotangent,))))
     on_cuda = prepared.case.scenario.device == "cuda"
-    thunk()
     with _without_collector():
         with recorded(given) as graph:
             thunk()
