@@ -6,6 +6,7 @@ a parameter, so on a commit with other variants a result would appear under a wr
 
 import contextlib
 import importlib
+import itertools
 import json
 import os
 from pathlib import Path
@@ -48,6 +49,8 @@ COUNTERS = {
 }
 """The counters of `gradrace work` that are tracked, with their units."""
 
+AXES = ("variant", "size", "device")
+
 
 def _find(family, operator, variant, size, device):
     """The case, or NotImplementedError, which asv shows as n/a."""
@@ -63,7 +66,7 @@ class _Kernel:
     """Time and gradient error of the cases of one family and operator."""
 
     family = operator = ""
-    param_names = ("variant", "size", "device")
+    param_names = AXES
     timer = staticmethod(clock)
     rounds = 2
     repeat = (2, 4, 0.04)
@@ -89,21 +92,23 @@ class _Kernel:
 
 
 class _Work:
-    """The exact counters of the cases of one family and operator."""
+    """The exact counters of one family and operator, at its last size: they say little more at the others, and asv
+    forks a process for every single number.
+    """
 
     family = operator = ""
-    param_names = ("variant", "size", "device")
+    param_names = AXES
     timeout = 120
 
     def setup_cache(self):
-        """The counters of the whole catalogue: asv runs this once a commit, because it stands at one place."""
+        """The counters of all families: asv runs this once a commit, because it stands at one place."""
         pin_threads(1)
         counted = {}
-        for row in CATALOGUE["cases"]:
-            place = tuple(row[axis] for axis in ("family", "operator", *self.param_names))
-            # What a commit lacks is n/a, and track_gradient_error has a number for what raises.
-            with contextlib.suppress(Exception):
-                counted[place] = count(_find(*place)).counters
+        for (family, operator), rows in _groups().items():
+            for parameters in itertools.product(*_columns(_at_last_size(rows))):
+                # What a commit lacks is n/a, and track_gradient_error has a number for what raises.
+                with contextlib.suppress(Exception):
+                    counted[family, operator, *parameters] = count(_find(family, operator, *parameters)).counters
         return counted
 
     setup_cache.timeout = 600
@@ -136,33 +141,37 @@ def _classes(family, operator, rows):
 
     time_kernel.setup = racers_only
     name = "".join(word.title() for word in f"{family}_{operator}".split("_"))
-    columns = [list(dict.fromkeys(row[axis] for row in rows)) for axis in _Kernel.param_names]
-    body = {
-        "family": family,
-        "operator": operator,
-        "params": columns,
-        "version": rows[0]["version"],
-        "__module__": __name__,
-    }
+    facts = {"family": family, "operator": operator, "version": rows[0]["version"], "__module__": __name__}
     trackers = {f"track_{counter}": _tracker(counter, unit) for counter, unit in COUNTERS.items()}
-    return {
-        name: type(name, (_Kernel,), {**body, "time_kernel": time_kernel}),
-        f"{name}Work": type(f"{name}Work", (_Work,), {**body, **trackers}),
-    }
+    kernel = {**facts, "params": _columns(rows), "time_kernel": time_kernel}
+    work = {**facts, "params": _columns(_at_last_size(rows)), **trackers}
+    return {name: type(name, (_Kernel,), kernel), f"{name}Work": type(f"{name}Work", (_Work,), work)}
 
 
-def _benchmarks():
+def _columns(rows):
+    """asv's parameters: the values on each axis, of which it takes the product."""
+    return [list(dict.fromkeys(row[axis] for row in rows)) for axis in AXES]
+
+
+def _at_last_size(rows):
+    last = {row["device"]: row["size"] for row in rows}
+    return [row for row in rows if row["size"] == last[row["device"]]]
+
+
+def _groups():
+    """The rows of the catalogue by family and operator, those that this machine can run."""
     groups = {}
     for row in CATALOGUE["cases"]:
         # The machine decides, not the commit: a third of all parameters would be n/a without a GPU.
         if row["device"] == "cuda" and not torch.cuda.is_available():
             continue
         groups.setdefault((row["family"], row["operator"]), []).append(row)
-    return {name: kind for group, rows in groups.items() for name, kind in _classes(*group, rows).items()}
+    return groups
 
 
 # torch imports these at the first pullback and the first torch.func transform, for up to a second: once here instead
 # of in every forked child. Only imports: a child hangs in backward when its parent has run operations in threads.
 for _module in ("torch.fx.experimental.symbolic_shapes", "torch._dynamo"):
     importlib.import_module(_module)
-globals().update(_benchmarks())
+for _group, _rows in _groups().items():
+    globals().update(_classes(*_group, _rows))
