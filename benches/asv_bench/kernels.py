@@ -108,7 +108,8 @@ class _Work:
             for parameters in itertools.product(*_columns(_at_last_size(rows))):
                 # What a commit lacks is n/a, and track_gradient_error has a number for what raises.
                 with contextlib.suppress(Exception):
-                    counted[family, operator, *parameters] = count(_find(family, operator, *parameters)).counters
+                    place = (family, operator, *parameters)
+                    counted[place] = count(_find(*place)).counters
         return counted
 
     setup_cache.timeout = 600
