@@ -17,14 +17,14 @@ from gradrace.cases import Selection, all_cases, load_families
 
 CATALOGUE = Path(__file__).parent / "asv_bench" / "catalogue.json"
 
-SLOW_TO_DRAW = ("d1000_n1_cond100",)
-"""Sizes whose inputs and reference take seconds, which asv would pay in every forked process."""
+SLOW = ("d5_n10000_cond100", "d1000_n1_cond100")
+"""Sizes whose inputs or whose baseline take seconds, which asv would pay in every forked process."""
 
 
 def catalogue(modules: Sequence[str] = ()) -> dict[str, Any]:
     """The default selection in float64, as plain values; asv's parameters are read from it by position."""
     selected = Selection(dtype=("float64",)).apply(all_cases(load_families(modules)))
-    cases = [case for case in selected if case.scenario.size.word not in SLOW_TO_DRAW]
+    cases = [case for case in selected if case.scenario.size.word not in SLOW]
     return {
         "modules": list(modules),
         "cases": [

@@ -38,7 +38,7 @@ def exact(numbers):
     return {"value": (numbers["x"]**2).sum(), "x": 2 * numbers["x"]}
 
 planted = Family(name="planted", summary="", source="", primals=("x",), operators=("value_and_gradient",),
-                 baseline="subject", sizes=(size("test", "bench", n=3),), reference={"value_and_gradient": exact},
+                 baseline="right", sizes=(size("test", "bench", n=3),), reference={"value_and_gradient": exact},
                  condition=well_conditioned,
                  draw=lambda size, rng: {"x": rng.standard_normal(size["n"])})
 
@@ -49,12 +49,21 @@ FAULTS = {
     "none": lambda g: None,
     "zero": torch.zeros_like,
     "error": lambda g: 1 / 0,
+    "heavier": lambda g: torch.stack((g, g))[0],
 }
 
-@planted.variant(source="a test", computes="value_and_gradient")
-def subject(x):
-    return (x * x).sum(), (FAULTS[os.environ["PLANTED"]](2 * x),)
+def formulation(fault):
+    def variant(x):
+        return (x * x).sum(), (fault(2 * x),)
+    return variant
+
+for name, fault in FAULTS.items():
+    function = formulation(fault if os.environ["PLANTED"] == "1" else FAULTS["right"])
+    function.__name__ = name
+    planted.variant(source="a test", computes="value_and_gradient")(function)
 """
+
+FAULTS = ("right", "wrong", "nan", "none", "zero", "error", "heavier")
 
 
 def run(*command, cwd, **variables):
@@ -72,7 +81,7 @@ def run(*command, cwd, **variables):
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory):
-    """A repository with a commit for each fault, and asv's results of each: commit hash by fault."""
+    """A repository of two commits, the second with a fault in each variant, and asv's results of both."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "planted_kernels.py").write_text(KERNELS)
     shutil.copytree(BENCH, folder / "benches", ignore=shutil.ignore_patterns("__pycache__"))
@@ -85,7 +94,7 @@ def history(tmp_path_factory):
             "device": "cpu",
             "version": "1",
         }
-        for variant in ("missing", "subject")
+        for variant in ("missing", *FAULTS)
     ]
     (folder / "benches" / "catalogue.json").write_text(json.dumps({"modules": ["planted_kernels"], "cases": rows}))
     config = {
@@ -104,43 +113,51 @@ def history(tmp_path_factory):
     asv = (sys.executable, "-m", "asv", "--config", "asv.conf.json")
     home = {"HOME": str(folder)}
     assert run(*asv, "machine", "--yes", "--machine", "m", cwd=folder, **home)[0] == 0
-    commits = {}
-    for fault in ("right", "wrong", "nan", "none", "zero", "error"):
-        run("git", *identity, "commit", "-q", "--allow-empty", "-m", fault, cwd=folder)
-        commits[fault] = run("git", "rev-parse", "HEAD", cwd=folder)[1].strip()
+    commits = []
+    for planted in ("0", "1"):
+        run("git", *identity, "commit", "-q", "--allow-empty", "-m", planted, cwd=folder)
+        commits.append(run("git", "rev-parse", "HEAD", cwd=folder)[1].strip())
         code, output = run(
             *asv,
             *("run", "--machine", "m", "--environment", f"existing:{sys.executable}", "--set-commit-hash"),
-            *(commits[fault], "--bench", "track_gradient_error", "--launch-method", "forkserver"),
+            *(commits[-1], "--bench", "track_", "--launch-method", "forkserver"),
             cwd=folder,
-            PLANTED=fault,
+            PLANTED=planted,
             **home,
         )
         assert code == 0, output
-    return folder, asv, commits, home
+    _, output = run(*asv, "compare", "--machine", "m", "--only-changed", *commits, cwd=folder, **home)
+    return folder, commits, output
 
 
-@pytest.mark.parametrize(
-    ("fault", "value"), [("wrong", "45"), ("none", "1001"), ("zero", "1002"), ("nan", "1003"), ("error", "1004")]
-)
-def test_a_planted_fault_is_a_regression_between_two_commits(history, fault, value):
-    folder, asv, commits, home = history
-    _, output = run(
-        *asv, "compare", "--machine", "m", "--only-changed", commits["right"], commits[fault], cwd=folder, **home
-    )
-    (line,) = (line for line in output.splitlines() if "track_gradient_error" in line)
-    assert line.startswith("| +"), output
-    assert "subject" in line
+def changes(history, benchmark):
+    """What `asv compare` says of each variant: the mark of a regression, the number before and after."""
+    _, _, output = history
+    rows = [[cell.strip() for cell in line.split("|")] for line in output.splitlines() if f".{benchmark}(" in line]
+    return {row[5].split("'")[1]: tuple(row[1:4]) for row in rows}
+
+
+def test_a_planted_fault_is_a_regression_between_two_commits(history):
     # 3 % is 2**45 times the tolerance C u = 8 · 2**-53 of this family.
-    assert [cell.strip() for cell in line.split("|")][2:4] == ["0", value]
+    codes = {"wrong": "45", "none": "1001", "zero": "1002", "nan": "1003", "error": "1004"}
+    assert changes(history, "track_gradient_error") == {name: ("+", "0", code) for name, code in codes.items()}
+
+
+def test_more_work_is_a_regression_between_two_commits(history):
+    marks = {name: row[0] for name, row in changes(history, "track_ops_forward").items()}
+    assert marks["heavier"] == marks["wrong"] == "+"
+    assert "right" not in marks
+    # The stacked copy is 48 bytes on top of the gradient.
+    mark, before, after = changes(history, "track_peak_bytes")["heavier"]
+    assert (mark, int(after) - int(before)) == ("+", 48)
 
 
 def test_what_a_commit_lacks_is_not_a_number_under_another_name(history):
-    folder, _, commits, _ = history
-    (path,) = (folder / "results" / "m").glob(f"{commits['right'][:8]}*.json")
+    folder, commits, _ = history
+    (path,) = (folder / "results" / "m").glob(f"{commits[0][:8]}*.json")
     document = json.loads(path.read_text())
     (name,) = (name for name in document["results"] if "track_gradient_error" in name)
     row = dict(zip(document["result_columns"], document["results"][name], strict=False))
-    assert row["params"][0] == ["'missing'", "'subject'"]
+    assert row["params"][0] == [repr(name) for name in ("missing", *FAULTS)]
     # NaN is asv's n/a; a benchmark that failed would be null.
-    assert [str(value) for value in row["result"]] == ["nan", "0"]
+    assert [str(value) for value in row["result"]] == ["nan", *["0"] * len(FAULTS)]

@@ -76,6 +76,8 @@ def test_a_users_kernels_are_checked_timed_and_raced(project, pytester):
     assert (info["status"], info["source"], info["threads"], info["baseline"]) == ("agree", "one call", 1, "slow")
     assert info["environment"]["torch"] == torch.__version__
     assert info["first_call_s"] > 0
+    assert info["work"]["forward"]["ops"]["total"] > 0
+    assert info["work"]["id"] == info["case"]
     assert rows["fast"]["group"] == "mine/value_and_gradient/n3/float64/cpu"
     assert rows["fast"]["options"]["timer"] == "clock"
     assert document["machine_info"]["gradrace"]["threads"] == 1

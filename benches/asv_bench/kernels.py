@@ -20,7 +20,7 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 from gradrace.cases import all_cases, load_families
 from gradrace.clock import clock
 from gradrace.environment import pin_threads
-from gradrace.verify import quantise, verify
+from gradrace.verify import ERROR_CODES, quantise, verify
 
 # This file runs on old commits too, with what they had.
 try:
@@ -63,7 +63,7 @@ def _find(family, operator, variant, size, device):
 
 
 class _Kernel:
-    """Time and gradient error of the cases of one family and operator."""
+    """The benchmarks of one family and operator. asv hands each of them what `setup_cache` has found."""
 
     family = operator = ""
     param_names = AXES
@@ -75,78 +75,89 @@ class _Kernel:
     warmup_time = 0.03
     timeout = 120
 
-    def setup(self, variant, size, device):
-        pin_threads(1)
-        self.case = _find(self.family, self.operator, variant, size, device)
-        with contextlib.suppress(Exception):  # track_gradient_error gives this error its number
-            prepared = prepare_case(self.case)
-            self.thunk = getattr(prepared, "thunk", prepared)  # once it was the thunk itself
-
-    def track_gradient_error(self, variant, size, device):
-        check = verify(self.case)
-        if check.status == "skipped":
-            raise SkipNotImplemented(check.message)
-        return quantise(check)
-
-    track_gradient_error.unit = "log2 of the error over its tolerance"
-
-
-class _Work:
-    """The exact counters of one family and operator, at its last size: they say little more at the others, and asv
-    forks a process for every single number.
-    """
-
-    family = operator = ""
-    param_names = AXES
-    timeout = 120
-
     def setup_cache(self):
-        """The counters of all families: asv runs this once a commit, because it stands at one place."""
+        """Gradient error and work of the whole catalogue, once a commit: for asv a cache is where its code stands."""
         pin_threads(1)
-        counted = {}
-        for (family, operator), rows in _groups().items():
-            for parameters in itertools.product(*_columns(_at_last_size(rows))):
-                # What a commit lacks is n/a, and track_gradient_error has a number for what raises.
-                with contextlib.suppress(Exception):
-                    place = (family, operator, *parameters)
-                    counted[place] = count(_find(*place)).counters
-        return counted
+        return {
+            (family, operator, *parameters): _track(family, operator, *parameters)
+            for (family, operator), rows in _groups().items()
+            for parameters in itertools.product(*_columns(rows))
+        }
 
     setup_cache.timeout = 600
 
-    def count_of(self, name, counted, *parameters):
-        counters = counted.get((self.family, self.operator, *parameters), {})
-        if counters.get(name) is None:
-            raise SkipNotImplemented("not counted on this commit, or not known of this case")
-        return counters[name]
+    def setup(self, found, variant, size, device):
+        pin_threads(1)
+        case = _find(self.family, self.operator, variant, size, device)
+        with contextlib.suppress(Exception):  # the gradient error has a number for what raises
+            prepared = prepare_case(case)
+            self.thunk = getattr(prepared, "thunk", prepared)  # once it was the thunk itself
+
+    def track_gradient_error(self, found, variant, size, device):
+        return self._tracked(found, "gradient_error", variant, size, device)
+
+    track_gradient_error.unit = "log2 of the error over its tolerance"
+
+    def _tracked(self, found, name, *parameters):
+        number = found[(self.family, self.operator, *parameters)].get(name)
+        if number is None:
+            raise SkipNotImplemented("this commit lacks it, or it cannot be known of this case")
+        return number
 
 
-def _tracker(name, unit):
-    def track(self, *arguments):
-        return self.count_of(name, *arguments)
+def _track(*place):
+    """The numbers of a case, by name; without those that this commit lacks."""
+    try:
+        case = _find(*place)
+    except NotImplementedError:
+        return {}
+    try:
+        check = verify(case)
+    except Exception:
+        return {"gradient_error": ERROR_CODES["error"]}
+    if check.status == "skipped":
+        return {}
+    numbers = {"gradient_error": quantise(check)}
+    with contextlib.suppress(Exception):
+        numbers |= count(case).counters
+    return numbers
+
+
+def _tracker(counter, unit):
+    def track(self, found, *parameters):
+        return self._tracked(found, counter, *parameters)
 
     track.unit = unit
-    track.__name__ = f"track_{name}"
     return track
 
 
-def _classes(family, operator, rows):
-    """The benchmark classes of one family and operator, by name."""
+def _class(family, operator, rows):
+    """The benchmark class of one family and operator.
 
-    def racers_only(variant, size, device):
+    Work is tracked at the last size alone: at the others it says little more, and asv forks a process for every number.
+    """
+
+    def time_kernel(self, found, variant, size, device):
+        self.thunk()
+
+    def racers_only(found, variant, size, device):
         if _find(family, operator, variant, size, device).variant.is_specimen:
             raise NotImplementedError("a wrong formulation does not race")
 
-    def time_kernel(self, variant, size, device):
-        self.thunk()
-
     time_kernel.setup = racers_only
-    name = "".join(word.title() for word in f"{family}_{operator}".split("_"))
-    facts = {"family": family, "operator": operator, "version": rows[0]["version"], "__module__": __name__}
-    trackers = {f"track_{counter}": _tracker(counter, unit) for counter, unit in COUNTERS.items()}
-    kernel = {**facts, "params": _columns(rows), "time_kernel": time_kernel}
-    work = {**facts, "params": _columns(_at_last_size(rows)), **trackers}
-    return {name: type(name, (_Kernel,), kernel), f"{name}Work": type(f"{name}Work", (_Work,), work)}
+    facts = {
+        "family": family,
+        "operator": operator,
+        "params": _columns(rows),
+        "version": rows[0]["version"],
+        "time_kernel": time_kernel,
+        "__module__": __name__,
+    }
+    trackers = {}
+    for counter, unit in COUNTERS.items():
+        trackers[f"track_{counter}"] = track = _tracker(counter, unit)
+        track.params = _columns(_at_last_size(rows))
+    return type("".join(word.title() for word in f"{family}_{operator}".split("_")), (_Kernel,), {**facts, **trackers})
 
 
 def _columns(rows):
@@ -175,4 +186,5 @@ def _groups():
 for _module in ("torch.fx.experimental.symbolic_shapes", "torch._dynamo"):
     importlib.import_module(_module)
 for _group, _rows in _groups().items():
-    globals().update(_classes(*_group, _rows))
+    _kind = _class(*_group, _rows)
+    globals()[_kind.__name__] = _kind

@@ -1,4 +1,8 @@
-"""Does the work of a formulation grow as declared? The exponent of each counter, fitted over a ladder of sizes."""
+"""Does the work of a formulation grow as declared? The exponent of each counter, fitted over a ladder of sizes.
+
+The exponent of the time stands beside them. It is reported and never judged: at sizes that are quick to run a time is
+mostly overhead, and on a shared machine mostly noise.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,10 @@ from statistics import linear_regression
 from typing import Any, TypeAlias
 
 from gradrace.cases import Case, Scenario
+from gradrace.clock import clock
 from gradrace.declare import Family, Growth, Variant
 from gradrace.errors import UsageError
+from gradrace.operators import Prepared, Thunk
 from gradrace.work import Work
 
 LIMIT = 0.1
@@ -20,6 +26,21 @@ A count a x^p + b x^(p−1) has the local exponent p − ρ / (1 + ρ), where ρ
 lower term is below a tenth of the leading one. A logarithm has the local exponent 1 / ln x, which passes for 0 beyond
 x = e^10. Laws that differ in their exponent differ by one half at least, five times the limit.
 """
+
+
+REPETITIONS = 5
+"""Runs of which the shortest is taken as the time at a size."""
+
+SECONDS = "seconds"
+"""The counter that a clock counts: its law is fitted and nothing is declared of it."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What was found at one size: the work, and the shortest time of a few."""
+
+    work: Work
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -33,8 +54,8 @@ class Law:
     at: str
     counter: str
     ladder: tuple[int, ...]
-    counts: tuple[int, ...]
-    declared: float
+    counts: tuple[float, ...]
+    declared: float | None
 
     @property
     def id(self) -> str:
@@ -51,6 +72,8 @@ class Law:
 
     @property
     def ok(self) -> bool:
+        if self.declared is None:
+            return True
         return self.fitted is not None and abs(self.fitted - self.declared) <= LIMIT
 
     def as_json(self) -> dict[str, Any]:
@@ -94,8 +117,19 @@ def _rungs(family: Family, variant: Variant, law: Growth) -> list[Case]:
     return [Case(Scenario(family, law.operator, size, dtype, "cpu"), variant) for size in law.sizes]
 
 
-def fit(laws: Iterable[Declared], works: Mapping[Case, Work]) -> list[Law]:
-    """The laws, fitted to this work; one whose ladder is not counted in full, because a size is skipped, is left out.
+def time(prepared: Prepared) -> float:
+    """The shortest of a few runs, in seconds."""
+    return min(_seconds(prepared.thunk) for _ in range(REPETITIONS))
+
+
+def _seconds(thunk: Thunk) -> float:
+    start = clock()
+    thunk()
+    return clock() - start
+
+
+def fit(laws: Iterable[Declared], rungs: Mapping[Case, Rung]) -> list[Law]:
+    """The laws, fitted to these rungs; one whose ladder lacks a rung, because a size is skipped, is left out.
 
     Raises UsageError where a law names a counter that cannot be known of a variant.
     """
@@ -108,13 +142,17 @@ def fit(laws: Iterable[Declared], works: Mapping[Case, Work]) -> list[Law]:
             at=law.at.word,
             counter=counter,
             ladder=law.ladder,
-            counts=tuple(_known(works[case], counter) for case in _rungs(family, variant, law)),
+            counts=tuple(_found(rungs[case], counter) for case in _rungs(family, variant, law)),
             declared=exponent,
         )
         for family, variant, law in laws
-        if all(case in works for case in _rungs(family, variant, law))
-        for counter, exponent in law.exponents.items()
+        if all(case in rungs for case in _rungs(family, variant, law))
+        for counter, exponent in (*law.exponents.items(), (SECONDS, None))
     ]
+
+
+def _found(rung: Rung, counter: str) -> float:
+    return rung.seconds if counter == SECONDS else _known(rung.work, counter)
 
 
 def _known(work: Work, counter: str) -> int:

@@ -185,8 +185,9 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
         "threads": threads,
         "first_call_s": checked.first_call_s,
         "environment": describe(asked.device),
-        "work": count_prepared(prepared).as_json(),
     }
+    if benchmark.enabled:
+        benchmark.extra_info["work"] = count_prepared(prepared).as_json()
     start = clock()
     raw = prepared.thunk()
     once_s = clock() - start

@@ -56,6 +56,15 @@ def print_table(table: Table, ids: Sequence[str], details: int = 50) -> None:
     console.print(table)
 
 
+def print_numbers(table: Table) -> None:
+    """A table of short cells, none of which is cut or broken: a narrow terminal wraps the lines."""
+    from rich.console import Console
+
+    console = Console()
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
+    console.print(table)
+
+
 def track(items: Sequence[Item], doing: str) -> Iterable[Item]:
     """The items, with a progress bar on standard error while a person watches."""
     from rich.console import Console

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from gradrace.cli.common import add_selection, print_error, print_json, print_table, select, track
+from gradrace.cli.common import add_selection, print_error, print_json, print_numbers, select, track
 from gradrace.errors import UsageError, described
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from gradrace.cases import Case
-    from gradrace.growth import Law
+    from gradrace.growth import Law, Rung
+    from gradrace.operators import Prepared
     from gradrace.work import Work
+
+Found = TypeVar("Found")
 
 NAME = "work"
 HELP = "count operations, FLOPs, graph nodes and bytes of every case; no clock, no noise"
@@ -35,12 +38,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_counts(options: argparse.Namespace) -> int:
+    from gradrace.work import count_prepared
+
     cases = select(options)
-    works, failures = _count(cases)
+    works, failures = _each(cases, count_prepared)
     if options.json:
         print_json([work.as_json() for work in works.values()])
     else:
-        print_table(work_table(list(works.values())), [work.id for work in works.values()], details=65)
+        print_numbers(work_table(works.values()))
         _print_notes(works.values())
     _print_skipped(cases, len(works), to_stderr=options.json)
     return _report(failures)
@@ -53,41 +58,49 @@ def _run_exponents(options: argparse.Namespace) -> int:
     if not declarations:
         raise UsageError("no law of growth is declared of the selected cases; declare one by growth=(Growth(...),)")
     cases = climb(declarations)
-    works, failures = _count(cases)
-    laws = fit(declarations, works)
+    rungs, failures = _each(cases, _rung)
+    laws = fit(declarations, rungs)
     if options.json:
         print_json([law.as_json() for law in laws])
     else:
-        print_table(growth_table(laws), [law.id for law in laws], details=65)
-        print("fitted exponent / declared one")
-    _print_skipped(cases, len(works), to_stderr=options.json)
+        print_numbers(growth_table(laws))
+        print("fitted exponent / declared one; the exponent of the time is not judged")
+    _print_skipped(cases, len(rungs), to_stderr=options.json)
     return _report([*failures, *(law.complaint for law in laws if not law.ok)])
 
 
-def _count(cases: Sequence[Case]) -> tuple[dict[Case, Work], list[str]]:
-    """The work of the cases that can run, and a sentence for each that raises."""
+def _rung(prepared: Prepared) -> Rung:
+    from gradrace.growth import Rung, time
+    from gradrace.work import count_prepared
+
+    return Rung(count_prepared(prepared), time(prepared))
+
+
+def _each(cases: Sequence[Case], find: Callable[[Prepared], Found]) -> tuple[dict[Case, Found], list[str]]:
+    """What is found of the cases that can run, and a sentence for each that raises."""
     from gradrace.environment import pin_threads
 
     pin_threads(1)  # no count depends on them, and small operations on many threads are slow
-    works, failures = {}, []
+    found: dict[Case, Found] = {}
+    failures = []
     reasons = [case.skip_reason for case in cases]
     if all(reasons):
         raise UsageError(f"nothing was counted: each selected case is skipped, the first because: {reasons[0]}")
     for case in track([case for case, reason in zip(cases, reasons, strict=True) if not reason], "counting"):
-        work = _attempt(case)
-        if isinstance(work, str):
-            failures.append(work)
+        answer = _attempt(case, find)
+        if isinstance(answer, str):
+            failures.append(answer)
         else:
-            works[case] = work
-    return works, failures
+            found[case] = answer
+    return found, failures
 
 
-def _attempt(case: Case) -> Work | str:
-    """The work of a case, or what it raises in a sentence."""
-    from gradrace.work import count
+def _attempt(case: Case, find: Callable[[Prepared], Found]) -> Found | str:
+    """What is found of a case, or what it raises in a sentence."""
+    from gradrace.work import warm
 
     try:
-        return count(case)
+        return find(warm(case))
     except UsageError:
         raise
     except Exception as error:
@@ -173,5 +186,8 @@ def _exponent(row: Mapping[str, Law], counter: str) -> str:
     law = row.get(counter)
     if law is None:
         return ""
-    text = f"{'none' if law.fitted is None else f'{law.fitted:.2f}'} / {law.declared:g}"
+    text = "none" if law.fitted is None else f"{law.fitted:.2f}"
+    if law.declared is None:
+        return text
+    text = f"{text} / {law.declared:g}"
     return text if law.ok else f"[bold red]{text}[/bold red]"

@@ -92,9 +92,14 @@ def _sum(first: int | None, second: int | None) -> int | None:
 
 def count(case: Case) -> Work:
     """The work of a case. Raises what its thunk raises."""
+    return count_prepared(warm(case))
+
+
+def warm(case: Case) -> Prepared:
+    """The prepared case, after a run that has paid what is paid once, such as a compilation."""
     prepared = prepare_case(case)
-    prepared.thunk()  # pays what is paid once
-    return count_prepared(prepared)
+    prepared.thunk()
+    return prepared
 
 
 def count_prepared(prepared: Prepared) -> Work:
