@@ -8,13 +8,17 @@ import pytest
 import scipy.optimize
 import torch
 
-from gradrace.families import gauss_newton_step, hello, identity, phase_retrieval, sandwich
+import test_small_families
+import test_two_faces
+from gradrace.cases import Scenario
+from gradrace.families import FAMILIES, gauss_newton_step, hello, identity, phase_retrieval, sandwich
 from gradrace.families.jacobian_modes import reference_jacobian
 from gradrace.families.sandwich import adjoint, detached, efficient_cholesky, efficient_solve, source_matrix, wasteful
 from gradrace.families.scalar_trace import FUNCTIONS, REVERSE
 from gradrace.families.scalar_trace import reference as scalar_reference
 from gradrace.families.soft_threshold import soft_threshold as soft_threshold_family
 from gradrace.families.soft_threshold import softshrink
+from gradrace.inputs import draw_numbers
 
 mpmath = pytest.importorskip("mpmath", reason="comes with the extra `test`")
 
@@ -287,4 +291,23 @@ SECOND_ROUTES = {
     "jacobian_modes": test_jacobian_reference_agrees_with_a_complex_step,
     "phase_retrieval": test_retrieval_reference_agrees_with_a_complex_step,
     "gauss_newton_step": test_gauss_newton_step_is_scipys_least_squares_solution,
+    "two_faces_relu": test_two_faces.test_the_references_are_limits_of_smooth_functions,
+    "two_faces_abs": test_two_faces.test_the_references_are_limits_of_smooth_functions,
+    "two_faces_twice": test_two_faces.test_the_references_are_limits_of_smooth_functions,
+    "two_faces_jump": test_two_faces.test_the_references_are_limits_of_smooth_functions,
+    "softmax_refclass": test_small_families.test_the_log_likelihood_agrees_with_a_complex_step,
+    "sgd_exponent": test_small_families.test_the_exponent_agrees_with_a_complex_step,
 }
+"""The test that takes another route to the same reference, for each family."""
+
+
+def test_every_reference_has_a_second_route():
+    assert set(SECOND_ROUTES) == {family.name for family in FAMILIES}
+    assert all(family.reference for family in FAMILIES)
+
+
+def test_a_gauge_is_free_only_where_the_parameter_is_symmetric():
+    """M is symmetric, and Cholesky reads half of it; nothing else is excused."""
+    assert {family.name: set(family.symmetric) for family in FAMILIES if family.symmetric} == {"sandwich": {"M"}}
+    M = draw_numbers(Scenario(sandwich.sandwich, "value_and_gradient", sandwich.sandwich.sizes[0], "float64", "cpu"))["M"]
+    assert np.array_equal(M, M.T)

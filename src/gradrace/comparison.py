@@ -1,4 +1,4 @@
-"""Two functions and some inputs, no declaration: are the gradients the same, and which one is faster?"""
+"""Two functions and some inputs, no declaration: are the gradients the same, which is faster, and what do they cost?"""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from gradrace.errors import UsageError
 from gradrace.families.numerics import DIRECTIONS, STEP, relative_error
 from gradrace.reference import to_array
 from gradrace.tolerance import INSIGNIFICANT, TOLERANCE_FACTOR, UNIT_ROUNDOFF
+from gradrace.units import human
 from gradrace.verify import Outcome
+from gradrace.work import Work, count_run
 
 Function = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Times in seconds of value and gradient, interleaved, and the status of g's gradient for each input."""
+    """Times in seconds of value and gradient, interleaved, the work of both, and the status of g's gradients."""
 
     names: tuple[str, str]
     times_s: tuple[tuple[float, ...], tuple[float, ...]]
+    works: tuple[Work, Work]
     outcomes: dict[str, Outcome]
 
     @property
@@ -43,11 +46,14 @@ class Comparison:
         from rich.console import Console
         from rich.table import Table
 
-        first, second = (median(times) * 1e6 for times in self.times_s)
-        table = Table("function", "value and gradient", "ratio of the pairs", "gradient")
-        table.add_row(self.names[0], f"{first:.4g} µs", "1", "reference")
+        table = Table("function", "time", "ratio", "ops", "saved", "peak", "gradient")
         statuses = ", ".join(f"{name}: {outcome.status}" for name, outcome in self.outcomes.items())
-        table.add_row(self.names[1], f"{second:.4g} µs", f"{self.ratio:.3g}", statuses)
+        ratios, verdicts = ("1", f"{self.ratio:.3g}"), ("reference", statuses)
+        for name, times, ratio, work, verdict in zip(
+            self.names, self.times_s, ratios, self.works, verdicts, strict=True
+        ):
+            counts = (human(work.counters["ops"]), human(work.saved_bytes, "B"), human(work.peak_bytes, "B"))
+            table.add_row(name, f"{median(times) * 1e6:.4g} µs", ratio, *counts, verdict)
         console = Console(width=100, file=io.StringIO(), record=True)
         console.print(table)
         return console.export_text().rstrip()
@@ -71,7 +77,9 @@ def compare(f: Function, g: Function, inputs: Sequence[Any], rounds: int = 25) -
             runs[which]()
             samples[which].append(clock() - start)
     names = (_name(f, "f"), _name(g, "g"))
-    return Comparison(names, (tuple(samples[0]), tuple(samples[1])), outcomes)
+    on_cuda = any(isinstance(value, Tensor) and value.is_cuda for value in inputs)
+    first, second = (count_run(name, run, inputs, on_cuda) for name, run in zip(names, runs, strict=True))
+    return Comparison(names, (tuple(samples[0]), tuple(samples[1])), (first, second), outcomes)
 
 
 def assert_same_gradient(f: Function, g: Function, inputs: Sequence[Any]) -> None:

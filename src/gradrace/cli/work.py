@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gradrace.cli.common import add_selection, print_error, print_json, print_numbers, select, track
 from gradrace.errors import UsageError, described
+from gradrace.units import human
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -141,17 +142,6 @@ def work_table(works: Iterable[Work]) -> Table:
             human(work.peak_bytes, "B"),
         )
     return table
-
-
-def human(count: int | None, unit: str = "") -> str:
-    """Three digits and a decimal prefix, `28.3 kB`; a dash for what is not known."""
-    if count is None:
-        return "–"
-    for prefix, scale in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= 0.9995 * scale:
-            digits = 2 if count < 9.995 * scale else 1 if count < 99.95 * scale else 0
-            return f"{count / scale:.{digits}f} {prefix}{unit}"
-    return f"{count} {unit}".rstrip()
 
 
 def _print_notes(works: Iterable[Work]) -> None:

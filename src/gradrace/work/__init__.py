@@ -103,19 +103,24 @@ def warm(case: Case) -> Prepared:
 
 
 def count_prepared(prepared: Prepared) -> Work:
-    """The work of this very thunk, which has run before, from two further runs.
+    """The work of this very thunk, which has run before."""
+    inputs = prepared.inputs
+    given = (inputs.primals, inputs.constants, inputs.tangents, (inputs.cotangent,))
+    return count_run(prepared.case.id, prepared.thunk, given, prepared.case.scenario.device == "cuda")
+
+
+def count_run(name: str, thunk: Thunk, inputs: Any, on_cuda: bool = False) -> Work:
+    """The work of a thunk that has run before, from two further runs; the tensors in `inputs` cost nothing.
 
     The graph is read in the first, the operations in the second: in one run the graph's nodes, which have to be held,
     would be held as memory too.
     """
-    thunk, inputs = prepared.thunk, prepared.inputs
-    given = list(tensors_in((inputs.primals, inputs.constants, inputs.tangents, (inputs.cotangent,))))
-    on_cuda = prepared.case.scenario.device == "cuda"
+    given = list(tensors_in(inputs))
     with _without_collector():
         with recorded(given) as graph:
             thunk()
         facts: dict[str, Any] = {
-            "id": prepared.case.id,
+            "id": name,
             "graph_nodes": graph.nodes,
             "graph_depth": graph.depth,
             "saved_bytes": graph.saved_bytes,
