@@ -17,7 +17,7 @@ from gradrace.cases import Selection, all_cases, load_families
 
 CATALOGUE = Path(__file__).parent / "asv_bench" / "catalogue.json"
 
-SLOW = ("d5_n10000_cond100", "d1000_n1_cond100")
+SLOW = ("d5_n10000_cond100", "d500_n1_cond100", "d1000_n1_cond100")
 """Sizes whose inputs or whose baseline take seconds, which asv would pay in every forked process."""
 
 

@@ -68,7 +68,7 @@ class _Kernel:
     family = operator = ""
     param_names = AXES
     timer = staticmethod(clock)
-    rounds = 1  # a second one would take a commit from four minutes to six
+    rounds = 1  # a second one would take a commit from five minutes to seven
     repeat = (3, 6, 0.06)
     # The first call in a forked child is up to a hundred times slower than the rest: a sample must be longer than it.
     sample_time = 0.01

@@ -31,7 +31,7 @@ SOLVED_WITHIN = 1e-6
 CONFIDENCE_Z = 3.2905
 """Normal quantile of the 99.9 % interval around a measured success rate."""
 
-SLOW_S = 0.5
+SLOW_S = 0.25
 """A case whose first call takes longer is not run again for the sake of a witness."""
 
 LARGEST_EXCESS = 999

@@ -73,12 +73,15 @@ def relative_error(actual: np.ndarray, exact: np.ndarray, batch: int | None) -> 
     return errors if errors.size > 1 else errors[0]
 
 
-def refined_solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+def refined_solve(matrix: np.ndarray, vector: np.ndarray, inverse: np.ndarray | None = None) -> np.ndarray:
     """Solve matrix @ x = vector in extended precision: a float64 inverse, residuals in long double.
 
+    `inverse` saves the inversion where the caller has the inverse already.
     Source: C. B. Moler, J. ACM 14 (1967). Stacks of matrices (..., n, n) go with vectors (..., n).
     """
-    wide, inverse = matrix.astype(np.longdouble), np.linalg.inv(matrix.astype(np.float64))
+    wide = matrix.astype(np.longdouble)
+    if inverse is None:
+        inverse = np.linalg.inv(matrix.astype(np.float64))
     solution = np.zeros_like(vector, dtype=np.longdouble)
     for _ in range(4):
         residual = vector - (wide @ solution[..., None])[..., 0]
