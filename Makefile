@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MACHINE ?= shared-2core
 COMMITS ?= HEAD^!
+WORKERS ?= 2
 # With a GPU: LAUNCH=spawn
 LAUNCH ?= forkserver
 
@@ -15,8 +16,8 @@ bench: $(VENV)/ready  ## check every kernel, time it, print the race
 	$(BIN)/pytest benches --benchmark-only --benchmark-json=build/bench.json
 
 test: $(VENV)/ready lint  ## style, types, imports, tests, and one smoke pass of the benches
-	$(BIN)/pytest tests
-	$(BIN)/pytest benches --tier test --dtype float64 --benchmark-disable -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests --numprocesses $(WORKERS) --dist loadfile --benchmark-disable -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest benches --tier test --dtype float64 --numprocesses $(WORKERS) --benchmark-disable -q
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

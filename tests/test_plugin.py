@@ -45,8 +45,9 @@ BENCH = "from gradrace.testing import test_kernel\n"
 
 
 @pytest.fixture
-def project(pytester):
+def project(pytester, monkeypatch):
     """Run pytest inside this process, in a folder with a bench of these kernels."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # the inner run is none of its workers
     pytester.makepyfile(kernels=KERNELS, test_bench=BENCH)
     pytester.makeini("[pytest]\naddopts = -p gradrace.testing\nfilterwarnings = error\n")
     pytester.syspathinsert()

@@ -309,5 +309,6 @@ def test_every_reference_has_a_second_route():
 def test_a_gauge_is_free_only_where_the_parameter_is_symmetric():
     """M is symmetric, and Cholesky reads half of it; nothing else is excused."""
     assert {family.name: set(family.symmetric) for family in FAMILIES if family.symmetric} == {"sandwich": {"M"}}
-    M = draw_numbers(Scenario(sandwich.sandwich, "value_and_gradient", sandwich.sandwich.sizes[0], "float64", "cpu"))["M"]
+    family = sandwich.sandwich
+    M = draw_numbers(Scenario(family, "value_and_gradient", family.sizes[0], "float64", "cpu"))["M"]
     assert np.array_equal(M, M.T)

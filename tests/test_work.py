@@ -187,7 +187,7 @@ def _saved_by_hooks(prepared):
     ]
     + [case("soft_threshold", variant, "vjp", n=257) for variant in ("sign_maximum", "scaled", "y_minus_hardtanh")]
     + [case("two_faces_relu", "stack_max", "vjp", n=101)],
-    ids=str,
+    ids=lambda subject: subject.id,
 )
 def test_saved_bytes_are_what_hooks_see(subject):
     prepared = prepare_case(subject)
