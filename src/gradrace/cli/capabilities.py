@@ -6,7 +6,7 @@ import argparse
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from gradrace.cli.common import add_json_option, add_module_option, print_json, print_table, track
+from gradrace.cli.common import add_json_option, add_module_option, print_json, print_numbers, track
 from gradrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,5 +64,5 @@ def _print(found: dict[str, dict[str, Capability]]) -> None:
     for name, row in found.items():
         words = (row[what].verdict for what in CAPABILITIES)
         table.add_row(name, *(f"[{STYLES[word]}]{word}[/{STYLES[word]}]" for word in words))
-    print_table(table, list(found), details=62)
+    print_numbers(table)
     print("no: raises, wrong: runs and is wrong, breaks: compiles in pieces, –: not tried; --json gives each reason")
