@@ -94,6 +94,21 @@ def test_an_unknown_command_exits_2():
     assert stopped.value.code == 2
 
 
+def test_a_module_that_exits_is_bad_input(tmp_path, monkeypatch, capsys):
+    (tmp_path / "exiting.py").write_text("import sys; sys.exit(0)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["verify", "--module", "exiting"]) == 2
+    assert "cannot import the module 'exiting' (SystemExit: 0" in capsys.readouterr().err
+
+
+def test_json_holds_no_infinity(capsys):
+    """The Taylor test of float32 has no noise to speak of; Python would write Infinity, which is no JSON."""
+    assert cli.main(["verify", "hello/dot/value_and_gradient/n7/float32/cpu", "--all", "--taylor", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert document["cases"][0]["taylor"]["noise"] is None
+
+
 def test_a_closed_pipe_is_no_traceback():
     script = f"{sys.executable} -m gradrace.cli list --all --json | head -1"
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)

@@ -82,6 +82,32 @@ def test_outputs_of_different_shapes_are_bad_input():
         gradrace.assert_same_gradient(lambda x: x, lambda x: x.sum(), (X,))
 
 
+def test_a_function_that_writes_into_its_inputs_is_bad_input_and_the_inputs_stay():
+    x, k = torch.ones(3, dtype=torch.float64), torch.ones((), dtype=torch.int64)
+
+    def counts(x, k):
+        k += 1
+        return (x * k).sum()
+
+    with pytest.raises(gradrace.UsageError, match="counts writes into its input 1; let it work on a copy"):
+        gradrace.compare(counts, counts, (x, k))
+    assert k == 1
+
+
+def test_float16_is_judged_by_its_own_roundoff():
+    x = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float16)
+    assert gradrace.compare(lambda x: (x * x).sum(), lambda x: (x**2).sum(), (x,)).same_gradient
+    with pytest.raises(gradrace.UsageError, match="in bfloat16 the tolerance would be"):
+        gradrace.compare(lambda x: (x * x).sum(), lambda x: (x**2).sum(), (x.bfloat16(),))
+
+
+def test_work_stands_beside_the_time():
+    x = torch.rand(1000, dtype=torch.float64)
+    found = gradrace.compare(lambda x: (x**3).sum(), lambda x: (x * x * x).sum(), (x,))
+    assert [work.saved_bytes for work in found.works] == [0, 8000]
+    assert "8.00 kB" in str(found)
+
+
 def test_the_inputs_are_left_alone():
     x = X.clone().requires_grad_()
     gradrace.compare(f, g, (x, 3), rounds=1)

@@ -1,6 +1,7 @@
 """Every planted fault is killed in every case, and a check that could not fail is found out."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -221,6 +222,78 @@ def test_json_follows_the_contract(capsys):
 def test_nothing_to_plant_is_answered(capsys):
     assert cli.main(["verify", "--planted-faults", "hello/*/primal/*"]) == 2
     assert "no fault was planted" in capsys.readouterr().err
+
+
+def _wide(name, gradient, **facts):
+    """A case whose tolerance is far too wide, so that a round trip through float32 must survive."""
+    family = make_family(name=name, depth=1e9, **facts)
+
+    def subject(x, unused):
+        return (x * x).sum(), (gradient(x), None)
+
+    return trials_of(only_case(family, subject, computes="value_and_gradient", expected=NONE))
+
+
+def test_a_kernel_that_uses_its_buffers_again_does_not_kill_faults_by_that():
+    buffer = torch.empty(5, dtype=torch.float64)
+
+    def outcomes(trials):
+        return {trial.fault: trial.outcome for trial in trials}
+
+    into_buffer = outcomes(_wide("buffered", lambda x: torch.mul(x, 2, out=buffer)))
+    assert into_buffer == outcomes(_wide("fresh", lambda x: 2 * x))
+    assert into_buffer["rounded"] == "survived"
+
+
+def test_a_check_that_always_fails_is_found_out(monkeypatch):
+    """It would kill every fault; what has no fault at all must pass."""
+    prepared = prepare_case(only_case(make_family(), lambda x, unused: (x * x).sum(), expected=NONE))
+    own = verify.check(prepared)
+    broken = replace(own, ok=False, message="always")
+    monkeypatch.setattr("gradrace.faults.check", lambda *_, **__: broken)
+    *killed, control = try_faults(prepared, own)
+    assert {trial.outcome for trial in killed} == {"killed"}
+    assert (control.fault, control.outcome) == ("control", "survived")
+    assert "without any fault the check fails as well: always" in control.reason
+
+
+def test_the_floor_is_that_of_the_instance_that_the_fault_hits():
+    """The second instance has a large error, within its own tolerance; the fault in the first can be seen."""
+
+    def exact(numbers):
+        x = numbers["x"]
+        return {"value": (x * x).sum(), "x": 2 * x}
+
+    family = make_family(
+        name="batch",
+        primals=("x",),
+        sizes=(size("test", b=2, n=3),),
+        draw=lambda size, rng: {"x": np.array([[3.0, 2.0, 1.0], [0.3, 0.2, 0.1]])},
+        reference={"value_and_gradient": exact},
+        condition=lambda size, numbers, reference: {"x": np.array([1e10, 1e12])},
+    )
+
+    def subject(x):
+        gradient = 2 * x
+        gradient[1] *= 1 + 5e-5
+        return (x * x).sum(), (gradient,)
+
+    trials = trials_of(only_case(family, subject, computes="value_and_gradient"))
+    assert {trial.fault: trial.outcome for trial in trials}["nudged"] == "survived"
+
+
+def test_a_kernel_that_cannot_do_with_other_inputs_has_no_stale_closure():
+    seen = []
+
+    def choosy(x, unused):
+        seen.append(float(x.detach()[0]))
+        if seen[-1] != seen[0]:
+            raise ValueError("no such branch yet")
+        return (x * x).sum()
+
+    found = {trial.fault for trial in trials_of(only_case(make_family(), choosy, expected=NONE))}
+    assert "stale" not in found
+    assert {"sign", "zeros", "none"} <= found
 
 
 def test_a_fault_in_float64_does_not_change_what_was_recorded():

@@ -99,6 +99,9 @@ def by_matrix(x):
 """
 
 
+LIMITED = 'Limit(lambda size: size["n"], 300, "too long")'
+
+
 @pytest.fixture
 def quadratic(tmp_path, monkeypatch):
     (tmp_path / "growth_kernels.py").write_text(QUADRATIC)
@@ -125,6 +128,19 @@ def test_the_document_holds_the_fit_beside_the_declaration(quadratic, capsys):
     assert flops["by_matrix"]["ok"] is False
     assert {row["counter"] for row in rows} == {"flops", "peak_bytes", "seconds"}
     assert all(min(row["counts"]) > 0 for row in rows if row["counter"] == "seconds")
+
+
+def test_a_ladder_with_a_size_that_is_skipped_is_not_passed_over(tmp_path, monkeypatch, capsys):
+    limited = QUADRATIC.replace(
+        '@mine.variant(source="a test")', f"@mine.variant(source='a test', limits=({LIMITED},))"
+    )
+    (tmp_path / "limited_kernels.py").write_text("from gradrace import Limit\n" + limited)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["work", "mine/*", "--module", "limited_kernels", "--exponents"]) == 2
+    error = capsys.readouterr().err
+    assert "no law was judged: each ladder has a size that is skipped" in error
+    assert "n512" in error
 
 
 def test_a_pattern_without_a_law_says_what_to_do(capsys):

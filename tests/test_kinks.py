@@ -432,7 +432,18 @@ def test_a_torch_without_a_ledger_sees_the_nearest(built_in, monkeypatch, capsys
     assert "2.99.0" in ledger.versions(built_in)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"rows": [{"family": "x"}]}', '{"rows": 3}', ""])
+BROKEN_ROW = (
+    '{"rows": [{"family": "f", "variant": "v", "point": "p", "at": 0.0, "allowed": %s, "right": 0.0, "reverse": %s}]}'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", '{"rows": [{"family": "x"}]}', '{"rows": 3}', '{"rows": {}}', ""),
+        *(BROKEN_ROW % ("[0.0]", "0.0"), BROKEN_ROW % ("null", "[1, 2]"), BROKEN_ROW % ('["a", "b"]', "0.0")),
+    ],
+)
 def test_a_broken_ledger_is_one_sentence_and_stays(built_in, text, capsys):
     path = ledger.path_of(built_in, ledger.nearest(built_in, TORCH))
     path.write_text(text)
@@ -482,6 +493,15 @@ def test_compare_with_an_unknown_version_names_the_known_ones(built_in, capsys):
     assert cli.main(["kinks", "--compare", "2.13.0", "1.0"]) == 2
     error = capsys.readouterr().err
     assert error == "gradrace: there is no ledger of torch 1.0; choose from: 2.6.0, 2.13.0, 2.15.0\n"
+
+
+def test_compare_needs_both_versions_in_one_folder(built_in, tmp_path, capsys):
+    """A version that only a user's folder has, and one that only the built-in folder has: nothing to compare."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "torch_99.0.json").write_text('{"torch": "99.0", "rows": []}')
+    assert cli.main(["kinks", "--compare", ledger.versions(built_in)[-1], "99.0", "--ledger", str(folder)]) == 2
+    assert "no folder holds ledgers of both torch" in capsys.readouterr().err
 
 
 def test_compare_needs_no_torch():

@@ -134,6 +134,34 @@ def test_a_tolerance_of_one_is_no_check():
     assert verify(case).status == "skipped"
 
 
+def test_a_tolerance_is_looked_at_although_the_condition_names_no_output():
+    family = make_family(depth=1e6, dtypes=("float32",))
+    found = verify(only_case(family, lambda x, unused: (x * x).sum(), "float32", expected=NONE))
+    assert found.status == "skipped"
+    assert "no two significant digits: the tolerance is 0.48" in found.message
+
+
+@pytest.mark.parametrize(
+    ("gradient", "message"),
+    [
+        (lambda x: torch.complex(2 * x, x), "raised TypeError: the output is complex"),
+        (lambda x: 2 * x.double(), "has another shape or dtype than the reference"),
+    ],
+)
+def test_an_output_of_another_dtype_is_an_error(gradient, message):
+    def subject(x, unused):
+        return (x * x).sum(), (gradient(x), None)
+
+    found = verify(only_case(make_family(), subject, "float32", computes="value_and_gradient", expected=NONE))
+    assert (found.status, found.ok) == ("error", False)
+    assert message in found.message
+
+
+def test_an_empty_input_is_judged():
+    family = make_family(sizes=(size("test", n=0),))
+    assert verify(only_case(family, lambda x, unused: (x * x).sum(), expected=NONE)).ok
+
+
 def test_the_baseline_in_float64_is_the_default_reference():
     family = make_family(reference={}, baseline="right")
     family.variant(source="a test")(right)

@@ -1,12 +1,14 @@
 """What a comparison with the reference cannot see, planted and seen."""
 
+import time
+
 import pytest
 import torch
 
 from conftest import make_family, only_case
 from gradrace.cases import Selection, all_cases
 from gradrace.operators import prepare_case
-from gradrace.verify import ERROR_CODES, check, quantise, verify
+from gradrace.verify import ERROR_CODES, SLOW_S, check, quantise, verify
 from gradrace.witnesses import REVERSE, _pushforward, _tangents
 
 NONE = {"unused": ("none", "f does not read it")}
@@ -109,8 +111,62 @@ def test_a_slow_kernel_is_not_run_again():
         return (x * x).sum()
 
     prepared = prepare_case(only_case(make_family(), counted, expected=NONE))
-    assert check(prepared, patience_s=0).ok
-    assert len(calls) == 1
+    found = check(prepared, patience_s=0)
+    assert found.ok
+    assert len(calls) == 2
+    assert found.as_json()["unheard"] == ["modes agree", "second opinion"]
+
+
+def test_a_slow_first_call_does_not_silence_a_witness():
+    """It may have paid for imports: the kernel whose state shows in its second call is caught all the same."""
+    calls = []
+
+    def stateful(x, unused):
+        calls.append(1)
+        if len(calls) == 1:
+            time.sleep(1.1 * SLOW_S)
+        return (x * x).sum() * len(calls)
+
+    assert set(objection(stateful).witnesses) >= {"same result twice"}
+
+
+def test_a_kernel_that_runs_only_once_is_an_objection_and_no_traceback():
+    kept = {}
+
+    def once(x, unused):
+        return kept.setdefault("value", (x * x).sum())
+
+    sentence = objection(once).witnesses["same result twice"]
+    assert sentence.startswith("run again, it raised RuntimeError")
+
+
+class _WrongBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return (x * x * x).sum()
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return -7 * ctx.saved_tensors[0] * cotangent
+
+
+def _own_judge(function):
+    """The check of a baseline of a family without a reference: compared with itself it has no error."""
+    family = make_family(reference={}, baseline="subject")
+    return check(prepare_case(only_case(family, function, expected=NONE)))
+
+
+def test_a_wrong_baseline_that_is_its_own_judge_is_seen():
+    found = _own_judge(lambda x, unused: _WrongBackward.apply(x))
+    assert found.status == "none"
+    assert all(outcome.error in (0.0, None) for outcome in found.outputs.values())
+    assert list(found.witnesses) == ["second opinion"]
+    assert "falls by order 1" in found.message
+
+
+def test_a_right_baseline_may_be_its_own_judge():
+    assert _own_judge(lambda x, unused: (x * x * x).sum()).ok
 
 
 @pytest.mark.parametrize("family", ["soft_threshold", "sandwich", "phase_retrieval", "scalar_trace"])

@@ -8,12 +8,13 @@ import sys
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from gradrace import Family, cli, size
 from gradrace.cases import Case, Scenario
 from gradrace.families import FAMILIES
 from gradrace.operators import prepare_case
-from gradrace.work import COMPILED, count, count_prepared
+from gradrace.work import COMPILED, count, count_prepared, count_run
 from gradrace.work.dispatch import Dispatched
 from gradrace.work.flops import apply_q_flops, form_q_flops, householder_flops, lu_flops, svd_flops
 
@@ -192,6 +193,35 @@ def _saved_by_hooks(prepared):
 def test_saved_bytes_are_what_hooks_see(subject):
     prepared = prepare_case(subject)
     assert count_prepared(prepared).saved_bytes == _saved_by_hooks(prepared)
+
+
+class _KeepsAttribute(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.kept = x.exp()
+        return ctx.kept.sum()
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return ctx.kept * cotangent
+
+
+def _checkpointed(x):
+    return checkpoint(lambda y: y.exp().sin().sum(), 2 * x, use_reentrant=False)
+
+
+@pytest.mark.parametrize("function", [_KeepsAttribute.apply, _checkpointed], ids=["attribute", "checkpoint"])
+def test_what_is_kept_outside_of_saved_tensors_is_kept(function):
+    """An attribute of ctx, and the argument of a checkpointed block: 1000 numbers that hooks do not see."""
+    x = torch.linspace(0, 1, 1000, dtype=torch.float64, requires_grad=True)
+    assert count_run("f", lambda: torch.autograd.grad(function(x), x), (x,)).saved_bytes == 8000
+
+
+def test_a_sparse_input_has_no_storage_to_exclude():
+    matrix = torch.eye(3, dtype=torch.float64).to_sparse()
+    x = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    work = count_run("f", lambda: torch.autograd.grad((matrix @ x).sum(), x), (matrix, x))
+    assert work.graph_nodes > 0
 
 
 def test_compiled_code_has_a_graph_and_nothing_else_that_is_known():

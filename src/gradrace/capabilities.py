@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -121,12 +122,16 @@ def _by_differentiating(case: Case, inputs: Inputs) -> dict[str, Capability]:
 def _scalar(case: Case, inputs: Inputs) -> Callable[..., Tensor]:
     """The formulation followed by the family's objective, or by a fixed random weighting: (*primals) -> ()."""
     family, constants = case.scenario.family, inputs.constants
-    kernel = case.variant.function
-    if case.variant.prepare:
-        kernel = case.variant.prepare(kernel, *inputs.primals, *constants)
+
+    @cache
+    def kernel() -> Callable[..., Any]:  # prepared when it is first called, where what it raises is caught
+        variant = case.variant
+        if variant.prepare is None:
+            return variant.function
+        return variant.prepare(variant.function, *inputs.primals, *constants)
 
     def function(*primals: Tensor) -> Tensor:
-        value = kernel(*primals, *constants)
+        value = kernel()(*primals, *constants)
         if family.objective:
             return family.objective(value, *primals, *constants)
         weights = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)

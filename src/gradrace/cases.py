@@ -117,7 +117,7 @@ def _loaded(load: Callable[[], object], what: str) -> object:
         return load()
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends in sys.exit() would end this one, with its code
         place = where(error)
         raise UsageError(
             f"cannot import {what} ({described(error)}{f' at {place}' if place else ''}); "

@@ -16,7 +16,7 @@ from gradrace.clock import clock
 from gradrace.errors import UsageError
 from gradrace.families.numerics import DIRECTIONS, STEP, relative_error
 from gradrace.reference import to_array
-from gradrace.tolerance import INSIGNIFICANT, TOLERANCE_FACTOR, UNIT_ROUNDOFF
+from gradrace.tolerance import INSIGNIFICANT, TOLERANCE_FACTOR
 from gradrace.units import human
 from gradrace.verify import Outcome
 from gradrace.work import Work, count_run
@@ -67,7 +67,8 @@ def compare(f: Function, g: Function, inputs: Sequence[Any], rounds: int = 25) -
     Raises UsageError when nothing can be differentiated or the outputs have different shapes.
     """
     outcomes = _judge(f, g, inputs)
-    runs = [_value_and_gradient(function, inputs) for function in (f, g)]
+    prepared = [_value_and_gradient(function, inputs) for function in (f, g)]
+    runs = [run for run, _ in prepared]
     for run in runs:  # warm up
         run()
     samples: tuple[list[float], list[float]] = ([], [])
@@ -78,7 +79,7 @@ def compare(f: Function, g: Function, inputs: Sequence[Any], rounds: int = 25) -
             samples[which].append(clock() - start)
     names = (_name(f, "f"), _name(g, "g"))
     on_cuda = any(isinstance(value, Tensor) and value.is_cuda for value in inputs)
-    first, second = (count_run(name, run, inputs, on_cuda) for name, run in zip(names, runs, strict=True))
+    first, second = (count_run(name, *each, on_cuda) for name, each in zip(names, prepared, strict=True))
     return Comparison(names, (tuple(samples[0]), tuple(samples[1])), (first, second), outcomes)
 
 
@@ -108,16 +109,23 @@ def _differentiable(inputs: Sequence[Any]) -> list[int]:
     return places
 
 
-def _value_and_gradient(function: Function, inputs: Sequence[Any]) -> Callable[[], tuple[Tensor, Sequence[Any]]]:
+Run = Callable[[], tuple[Tensor, Sequence[Any]]]
+
+
+def _value_and_gradient(function: Function, inputs: Sequence[Any]) -> tuple[Run, list[Any]]:
+    """What computes both, and the arguments that it computes them of, which are copies of the inputs."""
     places = _differentiable(inputs)
-    leaves = [inputs[i].detach().requires_grad_() for i in places]
-    arguments = list(inputs)
+    leaves = [inputs[i].detach().clone().requires_grad_() for i in places]
+    arguments = [value.clone() if isinstance(value, Tensor) else value for value in inputs]
     for place, leaf in zip(places, leaves, strict=True):
         arguments[place] = leaf
 
     first = function(*arguments)
     if not isinstance(first, Tensor):
         raise UsageError(f"{_name(function, 'the function')} returns {type(first).__name__}; return one tensor")
+    mutated = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and _differs(arguments[i], value)]
+    if mutated:
+        raise UsageError(f"{_name(function, 'the function')} writes into its input {mutated[0]}; let it work on a copy")
     cotangent = _cotangent(first)
 
     def run() -> tuple[Tensor, Sequence[Any]]:
@@ -126,7 +134,11 @@ def _value_and_gradient(function: Function, inputs: Sequence[Any]) -> Callable[[
             return value, [None] * len(leaves)
         return value.detach(), torch.autograd.grad(value, leaves, cotangent, allow_unused=True)
 
-    return run
+    return run, arguments
+
+
+def _differs(now: Tensor, before: Tensor) -> bool:
+    return not torch.equal(torch.nan_to_num(now.detach()), torch.nan_to_num(before.detach()))
 
 
 def _cotangent(value: Tensor) -> Tensor:
@@ -138,7 +150,8 @@ def _cotangent(value: Tensor) -> Tensor:
 
 
 def _outputs(function: Function, inputs: Sequence[Any]) -> dict[str, Any]:
-    value, gradients = _value_and_gradient(function, inputs)()
+    run, _ = _value_and_gradient(function, inputs)
+    value, gradients = run()
     places = _differentiable(inputs)
     return {"value": value} | {f"input {i}": gradient for i, gradient in zip(places, gradients, strict=True)}
 
@@ -159,13 +172,15 @@ def _exact(f: Function, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
 
 def _judge(f: Function, g: Function, inputs: Sequence[Any]) -> dict[str, Outcome]:
     exact, mine, theirs = _exact(f, inputs), _outputs(g, inputs), _outputs(f, inputs)
-    u = max(UNIT_ROUNDOFF.get(str(inputs[i].dtype).removeprefix("torch."), 2.0**-8) for i in _differentiable(inputs))
+    dtype = max((inputs[i].dtype for i in _differentiable(inputs)), key=lambda each: torch.finfo(each).eps)
+    u = torch.finfo(dtype).eps / 2
     kappa = _condition(f, inputs, exact)
     worst = TOLERANCE_FACTOR * u * max(kappa.values())
     if worst >= INSIGNIFICANT:
         raise UsageError(
-            f"no two significant digits: the gradient of {_name(f, 'f')} is so sensitive here that the tolerance would "
-            f"be {worst:.2g}; compare in float64 or at another point"
+            f"no two significant digits: {_name(f, 'f')} has the condition {max(kappa.values()):.2g} here, so that in "
+            f"{str(dtype).removeprefix('torch.')} the tolerance would be {worst:.2g}; compare in a wider dtype or at "
+            "another point"
         )
     return {
         name: _outcome(output, theirs[name], exact[name], TOLERANCE_FACTOR * u * kappa[name])

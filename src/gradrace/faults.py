@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,12 +115,30 @@ def try_faults(prepared: Prepared, own: Check) -> list[Trial]:
         return []
     if own.status == "skipped" or not own.ok:
         return []
-    raw = prepared.thunk()
-    return [
-        _judge(prepared, own, fault, name, thunk)
+    # Copied, because a kernel may write into the same buffers when it runs again.
+    raw = _copied(case, prepared.thunk())
+    trials = [
+        _judge(prepared, own, fault, raw, name, thunk)
         for name in _derivatives(case, raw)
         for fault, thunk in _faulty(prepared, raw, name)
     ]
+    return trials + _control(prepared, raw)
+
+
+def _control(prepared: Prepared, raw: Any) -> list[Trial]:
+    """No fault at all must pass: a check that fails on everything would kill every fault."""
+    found = check(replace(prepared, thunk=lambda: raw), patience_s=0)
+    if found.ok:
+        return []
+    reason = f"without any fault the check fails as well: {found.message}"
+    return [Trial(prepared.case.id, "control", "nothing", "survived", reason=reason)]
+
+
+def _copied(case: Case, raw: Any) -> Any:
+    for name, output in name_outputs(case, raw).items():
+        if isinstance(output, Tensor):
+            raw = replace_output(case, raw, name, output.clone())
+    return raw
 
 
 def _derivatives(case: Case, raw: Any) -> list[str]:
@@ -143,14 +162,18 @@ def _faulty(prepared: Prepared, raw: Any, name: str) -> Iterator[tuple[Fault, Th
             if fault.name != "transposed" or derivative.dim() >= 2:
                 yield fault, _returning(case, raw, name, fault.plant(derivative))
         elif fault.name == "detached" and case.variant.computes == "primal":
-            yield fault, _detached(prepared, name)
-        elif fault.name == "stale":
-            yield fault, _stale(prepared, raw, name)
-        elif fault.name == "swapped":
-            for other in _derivatives(case, raw):
-                if other != name:
-                    yield fault, _returning(case, raw, name, name_outputs(case, raw)[other])
-                    break
+            with suppress(Exception):  # it cannot even be prepared
+                yield fault, _detached(prepared, name)
+        elif fault.name == "stale" and (kept := _of_other_inputs(case, name)) is not None:
+            # The kernel closes over the first inputs it met: the value is that of these inputs, the derivative is not.
+            yield fault, _returning(case, raw, name, kept)
+        elif fault.name == "swapped" and (other := _another(case, raw, name)):
+            yield fault, _returning(case, raw, name, name_outputs(case, raw)[other])
+
+
+def _another(case: Case, raw: Any, name: str) -> str | None:
+    """The derivative for another primal that is returned in place of this one."""
+    return next((other for other in _derivatives(case, raw) if other != name), None)
 
 
 def _returning(case: Case, raw: Any, name: str, derivative: Tensor | None) -> Thunk:
@@ -158,11 +181,14 @@ def _returning(case: Case, raw: Any, name: str, derivative: Tensor | None) -> Th
     return lambda: faulty
 
 
-def _stale(prepared: Prepared, raw: Any, name: str) -> Thunk:
-    """The kernel closes over the first inputs it met: the value is that of these inputs, the derivative is not."""
-    case = prepared.case
-    kept = name_outputs(case, prepare_case(case, OTHER_DRAW).thunk())[name]
-    return _returning(case, raw, name, kept)
+def _of_other_inputs(case: Case, name: str) -> Tensor | None:
+    """The derivative at the inputs of another draw; None where the kernel cannot do with them."""
+    try:
+        raw = _copied(case, prepare_case(case, OTHER_DRAW).thunk())
+    except Exception:
+        return None
+    kept: Tensor | None = name_outputs(case, raw)[name]
+    return kept
 
 
 def _detached(prepared: Prepared, name: str) -> Thunk:
@@ -181,52 +207,60 @@ def _with_cut_graph(variant: Variant, places: tuple[int, ...]) -> Variant:
     return replace(variant, prepare=prepare)
 
 
-def _judge(prepared: Prepared, own: Check, fault: Fault, name: str, thunk: Thunk) -> Trial:
+def _judge(prepared: Prepared, own: Check, fault: Fault, raw: Any, name: str, thunk: Thunk) -> Trial:
     case = prepared.case
     # The planted thunk is quick, the kernel that a witness would run again may not be.
-    quick = own.first_call_s is not None and own.first_call_s < SLOW_S
+    again_s = own.testimony.again_s
+    quick = again_s is not None and again_s < SLOW_S
     found = check(replace(prepared, thunk=thunk), patience_s=SLOW_S if quick else 0)
     if not found.ok:
         killer = found.outputs.get(name)
         by = next(iter(found.witnesses), "") or (killer.status if killer and not killer.ok else found.status)
         return Trial(case.id, fault.name, name, "killed", by=by)
-    moved, floor = _effect(case, fault, name), _floor(case, own, name)
-    if moved == 0:
+    moved, floor = _effect(case, fault, raw, name), _floor(case, raw, name)
+    if not moved.any():
         return Trial(case.id, fault.name, name, "invisible", reason="it leaves the exact derivative as it is")
-    if moved <= floor:
-        reason = f"it moves the exact derivative by {moved:.1e}, and the case's own rounding error is {floor:.1e}"
+    seen = int(np.argmax(moved / floor))
+    by, error = moved.flat[seen], np.broadcast_to(floor, moved.shape).flat[seen]
+    if by <= error:
+        reason = f"it moves the exact derivative by {by:.1e}, and the case's own rounding error is {error:.1e}"
         return Trial(case.id, fault.name, name, "invisible", reason=reason)
     tolerance = found.outputs[name].tolerance
-    reason = f"it moves the exact derivative by {moved:.1e}, the rounding error is {floor:.1e}, the tolerance " + (
+    reason = f"it moves the exact derivative by {by:.1e}, the rounding error is {error:.1e}, the tolerance " + (
         f"{tolerance:.1e}" if tolerance is not None else "none"
     )
     return Trial(case.id, fault.name, name, "survived", reason=reason)
 
 
-def _floor(case: Case, own: Check, name: str) -> float:
-    """The rounding error of this derivative as measured by the case's own check, at least u."""
-    return max(UNIT_ROUNDOFF[case.scenario.dtype], own.outputs[name].error or 0.0)
+def _floor(case: Case, raw: Any, name: str) -> np.ndarray:
+    """The rounding error of this derivative, of each instance, at least u."""
+    errors = _error(case, name, to_array(name_outputs(case, raw)[name]))
+    return np.maximum(errors, UNIT_ROUNDOFF[case.scenario.dtype])
 
 
-def _effect(case: Case, fault: Fault, name: str) -> float:
-    """By how much the fault moves the exact derivative, relative to its largest entry; inf: not to be missed."""
+def _effect(case: Case, fault: Fault, raw: Any, name: str) -> np.ndarray:
+    """By how much the fault moves the exact derivative, of each instance; inf: not to be missed."""
     exact = reference(case.scenario)[name]
-    planted = _planted_in_exact(case, fault, name, exact)
+    planted = _planted_in_exact(case, fault, raw, name, exact)
     if planted is None or planted.shape != exact.shape:
-        return math.inf
+        return np.asarray(math.inf)
+    return np.nan_to_num(_error(case, name, planted), nan=math.inf, posinf=math.inf)
+
+
+def _error(case: Case, name: str, derivative: np.ndarray) -> np.ndarray:
+    """Relative to the largest entry of the exact derivative, as the check measures it; of each instance."""
+    exact = reference(case.scenario)[name]
     if name in case.scenario.family.symmetric:
-        planted, exact = symmetric_part(planted), symmetric_part(exact)
-    moved = float(np.max(relative_error(planted, exact, case.scenario.size.get("b"))))
-    return math.inf if math.isnan(moved) else moved
+        derivative, exact = symmetric_part(derivative), symmetric_part(exact)
+    return np.asarray(relative_error(derivative, exact, case.scenario.size.get("b")))
 
 
-def _planted_in_exact(case: Case, fault: Fault, name: str, exact: np.ndarray) -> np.ndarray | None:
+def _planted_in_exact(case: Case, fault: Fault, raw: Any, name: str, exact: np.ndarray) -> np.ndarray | None:
     if fault.plant is not None:
         planted = fault.plant(torch.from_numpy(np.array(exact)))
         return None if planted is None else to_array(planted)
     if fault.name == "stale":
         return reference(case.scenario, OTHER_DRAW)[name]
-    if fault.name == "swapped":
-        others = [value for other, value in reference(case.scenario).items() if other not in ("value", name)]
-        return next(value for value in others if value.any())
+    if fault.name == "swapped" and (other := _another(case, raw, name)):
+        return reference(case.scenario)[other]
     return None

@@ -52,7 +52,9 @@ def _baseline_in_float64(scenario: Scenario, numbers: Numbers) -> Mapping[str, A
 
 
 def to_array(output: Any) -> np.ndarray:
-    """A tensor, an array or a number as a float64 array."""
+    """A tensor, an array or a number as a float64 array. Raises TypeError for complex numbers."""
     if isinstance(output, torch.Tensor):
         output = output.detach().cpu()
+    if np.iscomplexobj(output):
+        raise TypeError("the output is complex, and everything here is real")
     return np.asarray(output, dtype=np.float64)

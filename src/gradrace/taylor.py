@@ -29,6 +29,9 @@ from gradrace.tolerance import UNIT_ROUNDOFF
 
 HAS_DERIVATIVE = ("value_and_gradient", "vjp", "jvp", "jacobian", "hvp", "hessian")
 
+NEEDS_FUNCTION = ("jacobian", "hvp", "hessian")
+"""Operators whose cases return no value: their families must say what is differentiated."""
+
 STEPS = tuple(2.0 ** -(3 + 2 * k) for k in range(12))
 """1/8 down to 3e-8."""
 
@@ -135,7 +138,7 @@ def _line(case: Case, draw: int) -> tuple[Along, np.ndarray]:
         return lambda h: np.asarray((weight * _value(case, inputs, v, h)).sum()), np.asarray(math.fsum(products))
     if operator == "jvp":
         return lambda h: _value(case, inputs, inputs.tangents, h), outputs["tangent"]
-    if operator in ("jacobian", "hvp", "hessian"):
+    if operator in NEEDS_FUNCTION:
         v = inputs.tangents or _directions(case, inputs, draw)
         derivative = outputs[primals[0]]
         slope = derivative if operator == "hvp" else np.einsum("...ij,...j->...i", derivative, to_array(v[0]))

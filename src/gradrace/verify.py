@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from gradrace.cases import Case
 from gradrace.clock import clock
@@ -20,10 +21,10 @@ from gradrace.declare import STATUSES, Numbers
 from gradrace.errors import UsageError, described, where
 from gradrace.families.numerics import relative_error
 from gradrace.inputs import draw_numbers
-from gradrace.operators import Prepared, prepare_case
+from gradrace.operators import Prepared, name_outputs, prepare_case
 from gradrace.reference import reference, to_array
 from gradrace.tolerance import insignificant, tolerance
-from gradrace.witnesses import testify, to_arrays
+from gradrace.witnesses import Testimony, testify, to_arrays
 
 SOLVED_WITHIN = 1e-6
 """A solver has found the solution when its relative distance is at most this."""
@@ -32,7 +33,7 @@ CONFIDENCE_Z = 3.2905
 """Normal quantile of the 99.9 % interval around a measured success rate."""
 
 SLOW_S = 0.25
-"""A case whose first call takes longer is not run again for the sake of a witness."""
+"""A case whose second call takes longer is not run any further for the sake of a witness."""
 
 LARGEST_EXCESS = 999
 """What `quantise` answers for an error that is beyond all measure."""
@@ -64,7 +65,7 @@ class Outcome:
 class Check:
     """The verdict on a case: ok when every output has the status that the variant declares and no witness objects.
 
-    witnesses: what each witness objects to, by its name; empty when all is well.
+    testimony: what each witness objects to, by its name; and who was not heard.
     """
 
     id: str
@@ -72,8 +73,12 @@ class Check:
     ok: bool
     message: str = ""
     outputs: Mapping[str, Outcome] = field(default_factory=dict)
-    witnesses: Mapping[str, str] = field(default_factory=dict)
+    testimony: Testimony = field(default_factory=Testimony)
     first_call_s: float | None = None
+
+    @property
+    def witnesses(self) -> Mapping[str, str]:
+        return self.testimony.objections
 
     @property
     def is_right(self) -> bool:
@@ -88,6 +93,7 @@ class Check:
             "message": self.message,
             "primals": {name: _finite(asdict(outcome)) for name, outcome in self.outputs.items()},
             "witnesses": dict(self.witnesses),
+            "unheard": list(self.testimony.unheard),
         }
 
 
@@ -113,8 +119,8 @@ def check(prepared: Prepared, patience_s: float = SLOW_S) -> Check:
     """Compare what this very thunk computes with the reference of the case's scenario.
 
     Witnesses are heard only where every output has the status that is declared: a wrong result needs none. Those that
-    run the kernel again are not heard where its first call took longer than the patience: its smaller sizes say the
-    same, and a bench compares what it timed with what was checked.
+    run the kernel many times are not heard where its second call took longer than the patience: its smaller sizes say
+    the same, and a bench compares what it timed with what was checked.
     """
     case, draw = prepared.case, prepared.draw
     if reason := insignificant(case, draw):
@@ -130,11 +136,22 @@ def check(prepared: Prepared, patience_s: float = SLOW_S) -> Check:
         judged = {name: _judge_solutions(case, output, draw) for name, output in outputs.items()}
     else:
         judged = {name: _judge(case, name, output, draw) for name, output in outputs.items()}
+    judged |= {name: Outcome("error", judged[name].expected) for name in _of_other_dtype(case, raw)}
     status = min((outcome.status for outcome in judged.values()), key=STATUSES.index)
     surprises = [_explain(case, name, outcome) for name, outcome in judged.items() if not outcome.ok]
-    witnesses = {} if surprises else testify(prepared, outputs, run_again=first_call_s < patience_s)
-    surprises += [f"{case.id}: {sentence}" for sentence in witnesses.values()]
-    return Check(case.id, status, not surprises, "; ".join(surprises), judged, witnesses, first_call_s)
+    testimony = Testimony() if surprises else testify(prepared, outputs, first_call_s, patience_s)
+    surprises += [f"{case.id}: {sentence}" for sentence in testimony.objections.values()]
+    return Check(case.id, status, not surprises, "; ".join(surprises), judged, testimony, first_call_s)
+
+
+def _of_other_dtype(case: Case, raw: Any) -> list[str]:
+    """The outputs that are tensors of another dtype than the case's: float64 would win every float32 check."""
+    dtype = case.scenario.dtype
+    return [
+        name
+        for name, output in name_outputs(case, raw).items()
+        if isinstance(output, torch.Tensor) and str(output.dtype) != f"torch.{dtype}"
+    ]
 
 
 def _crashed(case: Case, error: Exception) -> Check:
@@ -175,7 +192,7 @@ def _worst(errors: np.ndarray, allowed: np.ndarray) -> tuple[float, float]:
 def _judge_zero(case: Case, name: str, actual: np.ndarray, numbers: Numbers, allowed: float, expected: str) -> Outcome:
     magnitude = case.scenario.family.magnitude
     scale = magnitude(numbers).get(name, 1.0) if magnitude else 1.0
-    error = float(np.abs(actual).max()) / scale
+    error = float(np.abs(actual).max(initial=0.0)) / scale
     if error == 0:
         return Outcome("agree", expected, error, allowed)
     return Outcome("noise" if error <= allowed else "disagree", expected, error, allowed)
@@ -228,7 +245,7 @@ def _explain(case: Case, name: str, outcome: Outcome) -> str:
         "none": "is None",
         "nan": "has an entry that is not finite",
         "zero": "is zero in every entry where the reference is not",
-        "error": "has another shape than the reference",
+        "error": "has another shape or dtype than the reference",
         "noise": "is rounding noise where the reference is zero",
         "agree": "agrees",
         "disagree": "disagrees",

@@ -13,7 +13,7 @@ COMMANDS = (listing, verifying, kinks, capabilities, work)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 fine, 1 a check failed, 2 bad input."""
+    """Run a command and return its exit code: 0 fine, 1 a check failed, 2 bad input, 141 the reader has gone."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stderr.close()
-        return 0
+        return 141  # as a shell counts a SIGPIPE: what was not printed may have been a failure
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,8 +43,17 @@ def select(options: argparse.Namespace) -> list[Case]:
 
 
 def print_json(document: Any) -> None:
-    json.dump(document, sys.stdout, indent=1)
+    json.dump(_finite(document), sys.stdout, indent=1, allow_nan=False)
     print()
+
+
+def _finite(document: Any) -> Any:
+    """JSON knows neither NaN nor infinity: null stands for them."""
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [_finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def print_table(table: Table, ids: Sequence[str], details: int = 50) -> None:

@@ -57,10 +57,15 @@ def _compare(options: argparse.Namespace) -> int:
     for version in (old, new):
         if version not in known:
             raise UsageError(f"there is no ledger of torch {version}; choose from: {', '.join(known)}")
+    with_both = [folder for folder in folders if {old, new} <= set(ledger.versions(folder))]
+    if not with_both:
+        raise UsageError(
+            f"no folder holds ledgers of both torch {old} and {new}; record the one that is missing with "
+            "`gradrace kinks --update`"
+        )
     found = [
         difference
-        for folder in folders
-        if {old, new} <= set(ledger.versions(folder))
+        for folder in with_both
         for difference in ledger.differences(ledger.read(folder, old), ledger.read(folder, new))
     ]
     if options.json:

@@ -61,6 +61,14 @@ def _run_exponents(options: argparse.Namespace) -> int:
     cases = climb(declarations)
     rungs, failures = _each(cases, _rung)
     laws = fit(declarations, rungs)
+    missing = [case for case in cases if case not in rungs and case.skip_reason]
+    if not laws and not failures:
+        raise UsageError(
+            f"no law was judged: each ladder has a size that is skipped, the first, {missing[0].id}, because: "
+            f"{missing[0].skip_reason}; choose a shorter ladder"
+        )
+    for case in missing:
+        print(f"not judged: the ladder with {case.id}, which is skipped: {case.skip_reason}", file=sys.stderr)
     if options.json:
         print_json([law.as_json() for law in laws])
     else:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeAlias
 
 from gradrace.errors import UsageError
@@ -187,6 +188,8 @@ def read(folder: Path, version: str) -> list[Row]:
     path = path_of(folder, version)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document["rows"], list):
+            raise TypeError("its rows are no list")
         return [_row(found) for found in document["rows"]]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(
@@ -198,8 +201,17 @@ def read(folder: Path, version: str) -> list[Row]:
 def _row(found: dict[str, Any]) -> Row:
     """A row of a file: the two columns that follow from the others are not read."""
     facts = {key: value for key, value in found.items() if key not in ("valid", "value_valid")}
-    facts["allowed"] = None if facts["allowed"] is None else tuple(facts["allowed"])
-    return Row(**facts)
+    facts["allowed"] = None if facts["allowed"] is None else tuple(map(float, facts["allowed"]))
+    if facts["allowed"] is not None and len(facts["allowed"]) != 2:
+        raise ValueError("an interval has two ends")
+    row = Row(**facts)
+    if not all(isinstance(found, (float, int, str, NoneType)) for found in (row.at, row.right, *_measured(row))):
+        raise TypeError(f"the row {row.id} holds what is neither a number nor a word")
+    return row
+
+
+def _measured(row: Row) -> list[Entry]:
+    return [getattr(row, name) for name in MEASURED]
 
 
 def write(folder: Path, version: str, rows: Sequence[Row]) -> Path:

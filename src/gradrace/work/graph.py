@@ -48,7 +48,8 @@ class Graph:
 
     def __init__(self, inputs: Iterable[Tensor]) -> None:
         self._heights: dict[Any, int] = {}
-        self._storages = {StorageWeakRef(storage_of(tensor)) for tensor in inputs}
+        storages = map(storage_of, inputs)
+        self._storages = {StorageWeakRef(storage) for storage in storages if storage is not None}
         self.saved_bytes = 0
         self.is_compiled = False
 
@@ -114,6 +115,8 @@ def _saved_names(kind: type) -> tuple[tuple[str, str], ...]:
 def _saved_tensors(node: Any) -> Iterator[Tensor]:
     for raw, name in _saved_names(type(node)):  # type: ignore[arg-type]
         yield from tensors_in(_saved(node, raw, name))
+    # A custom Function may set what it keeps as an attribute of its ctx, which is its node.
+    yield from tensors_in(getattr(node, "__dict__", {}))
 
 
 def _saved(node: Any, raw: str, name: str) -> Any:
@@ -123,9 +126,19 @@ def _saved(node: Any, raw: str, name: str) -> Any:
     try:
         slots = getattr(node, raw)
         packed = [slot for slot in (slots if isinstance(slots, (tuple, list)) else (slots,)) if _is_packed(slot)]
-        return [slot.data for slot in packed] if packed else getattr(node, name)
+        if packed:
+            return [kept for slot in packed for kept in (slot.data, *_kept_to_recompute(slot.unpack_hook))]
+        return getattr(node, name)
     except RuntimeError:  # freed by an earlier pass, or overwritten since: the engine will not read it
         return None
+
+
+def _kept_to_recompute(unpack_hook: Any) -> Iterator[Tensor]:
+    """The arguments of a checkpointed block, which its frame keeps."""
+    for cell in getattr(unpack_hook, "__closure__", None) or ():
+        frame = cell.cell_contents
+        if type(frame).__module__ == "torch.utils.checkpoint":
+            yield from tensors_in([slot.data for slot in frame.saved_args if hasattr(slot, "data")])
 
 
 def _is_packed(slot: Any) -> bool:
