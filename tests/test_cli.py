@@ -102,6 +102,18 @@ def test_a_module_that_exits_is_bad_input(tmp_path, monkeypatch, capsys):
     assert "cannot import the module 'exiting' (SystemExit: 0" in capsys.readouterr().err
 
 
+def test_the_name_of_a_family_is_nearly_a_pattern(capsys):
+    assert cli.main(["verify", "hello"]) == 2
+    assert "did you mean 'hello/*'?" in capsys.readouterr().err
+
+
+def test_both_opinions_and_faults_are_printed(capsys):
+    assert cli.main(["verify", "hello/dot/value*/n1000/*", "--taylor", "--planted-faults"]) == 0
+    output = capsys.readouterr().out
+    assert "Taylor" in output
+    assert "10 faults planted: 10 killed" in output
+
+
 def test_json_holds_no_infinity(capsys):
     """The Taylor test of float32 has no noise to speak of; Python would write Infinity, which is no JSON."""
     assert cli.main(["verify", "hello/dot/value_and_gradient/n7/float32/cpu", "--all", "--taylor", "--json"]) == 0

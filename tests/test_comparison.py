@@ -101,6 +101,13 @@ def test_float16_is_judged_by_its_own_roundoff():
         gradrace.compare(lambda x: (x * x).sum(), lambda x: (x**2).sum(), (x.bfloat16(),))
 
 
+def test_what_is_wrong_does_not_race():
+    x = torch.rand(100, dtype=torch.float64)
+    found = gradrace.compare(lambda x: (x * x).sum(), lambda x: (x.detach() * x).sum(), (x,), rounds=3)
+    line = next(line for line in str(found).splitlines() if "disagree" in line)
+    assert line.split("│")[3].strip() == "–"
+
+
 def test_work_stands_beside_the_time():
     x = torch.rand(1000, dtype=torch.float64)
     found = gradrace.compare(lambda x: (x**3).sum(), lambda x: (x * x * x).sum(), (x,))

@@ -1,6 +1,7 @@
 """The pytest plugin, run for real in a folder of its own: what is wrong is never shown as fast."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -93,6 +94,46 @@ def test_a_wrong_variant_fails_its_bench_and_is_not_timed(project, pytester):
     assert "wrong: WRONG, not timed" in str(result.stdout)
     timed = {row["extra_info"]["variant"] for row in json.loads((pytester.path / "out.json").read_text())["benchmarks"]}
     assert timed == {"slow", "fast"}
+
+
+RAISING = """
+square = Family(name="square", summary="", source="", primals=("x",), operators=("primal", "value_and_gradient"),
+                baseline="power", sizes=(size("test", "bench", n=3),),
+                draw=lambda size, rng: {"x": rng.standard_normal(size["n"])})
+
+@square.variant(source="a power")
+def power(x):
+    return (x**2).sum()
+
+@square.variant(source="right as long as nobody differentiates")
+def raising(x):
+    if x.requires_grad:
+        raise NotImplementedError("no gradient")
+    return x @ x
+"""
+
+
+def test_a_variant_whose_gradient_is_wrong_wins_no_other_race(project, pytester):
+    (pytester.path / "kernels.py").write_text(KERNELS + RAISING)
+    result = project("--benchmark-only", "--family", "square")
+    output = str(result.stdout)
+    assert "raising: WRONG, by another operator, and out of this race" in output
+    assert "raising: WRONG, not timed" in output
+    lines = output.split("square/primal  beside")[1].splitlines()
+    assert [line.split()[1:3] for line in lines if line.startswith(" n3 ")] == [["power", "1/2"]] * 2
+
+
+def test_a_lead_within_the_scatter_is_marked():
+    from gradrace.testing import Result, _race_row
+
+    def row(name, median_s, iqr_s, is_baseline=False):
+        case = SimpleNamespace(variant=SimpleNamespace(name=name), is_baseline=is_baseline)
+        return Result(case, None, median_s, iqr_s)
+
+    base = row("base", 1.2e-6, 0.05e-6, is_baseline=True)
+    assert _race_row([base, row("near", 1.1e-6, 0.2e-6)], ())[3] == "≈ 1.09 ×"
+    assert _race_row([base, row("far", 0.6e-6, 0.2e-6)], ())[3] == "2 ×"
+    assert _race_row([base], ())[3] == "1 ×"
 
 
 def test_options_select(project):

@@ -157,6 +157,22 @@ def test_an_output_of_another_dtype_is_an_error(gradient, message):
     assert message in found.message
 
 
+def test_a_result_that_is_no_tensor_is_named():
+    found = verify(only_case(make_family(), lambda x, unused: (x * x).sum().item(), expected=NONE))
+    assert (found.status, found.ok) == ("error", False)
+    assert found.message.endswith("returned float and no tensor")
+
+
+def test_a_wrong_result_of_a_kernel_that_writes_into_its_input_says_so():
+    def writes(x, unused):
+        x.data.mul_(2)
+        return (x * x).sum()
+
+    found = verify(only_case(make_family(), writes, expected=NONE))
+    assert "value disagrees" in found.message
+    assert "the kernel wrote into its input x" in found.message
+
+
 def test_an_empty_input_is_judged():
     family = make_family(sizes=(size("test", n=0),))
     assert verify(only_case(family, lambda x, unused: (x * x).sum(), expected=NONE)).ok

@@ -208,16 +208,18 @@ class Selection:
         admitted = [case for case in cases if self._admits(case)]
         selected = [case for case in admitted if self._is_wanted(case)]
         if not selected:
-            raise UsageError(self._nothing(len(admitted)))
+            raise UsageError(self._nothing(len(admitted), cases))
         return selected
 
-    def _nothing(self, outside: int) -> str:
+    def _nothing(self, outside: int, cases: Sequence[Case]) -> str:
         asked = f"the pattern {self.pattern!r}" if self.pattern else "this choice"
         if outside:
             return (
                 f"{asked} selects nothing of the default selection; "
                 f"add --all (pytest: --all-cases) to reach {outside} others"
             )
+        if self.pattern in {case.scenario.family.name for case in cases}:
+            return f"{asked} selects no case; did you mean '{self.pattern}/*'?"
         return f"{asked} selects no case; `gradrace list --all` shows every case id"
 
     def _check_words(self, cases: Sequence[Case]) -> None:

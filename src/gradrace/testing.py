@@ -7,7 +7,7 @@ Load it with `-p gradrace.testing`. A test that takes the fixture `gradrace_case
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,12 @@ AXES = ("family", "variant", "operator", "size", "dtype", "device")
 
 @dataclass(frozen=True)
 class Result:
-    """What a bench found: the check of a case and, where it was timed, the median time in seconds."""
+    """What a bench found: the check of a case and, where it was timed, median and interquartile range in seconds."""
 
     case: Case
     check: Check
     median_s: float | None = None
+    iqr_s: float = 0.0
 
 
 _DIFFERENCES = pytest.StashKey[list[str]]()
@@ -202,8 +203,8 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
             "let the kernel keep no state",
             pytrace=False,
         )
-    median_s = benchmark.stats.stats.median if benchmark.stats else None
-    results.append(Result(gradrace_case, checked, median_s))
+    timed = benchmark.stats.stats if benchmark.stats else None
+    results.append(Result(gradrace_case, checked, *((timed.median, timed.iqr) if timed else ())))
 
 
 def _wrong_outputs(checked: Check) -> str:
@@ -220,28 +221,37 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section(f"the race: fastest right formulation, threads = {config.getoption('threads')}")
     console = Console(file=terminalreporter._tw._file, width=max(80, terminalreporter._tw.fullwidth))
     races: dict[tuple[str, str], list[Result]] = {}
+    wrong: dict[str, set[str]] = {}
     for result in results:
         asked = result.case.scenario
         races.setdefault((asked.family.name, asked.operator), []).append(result)
-    for rows in races.values():
-        console.print(_race_table(rows))
+        if not result.check.is_right:
+            wrong.setdefault(asked.family.name, set()).add(result.case.variant.name)
+    tables = [_race_table(rows, wrong.get(family, set())) for (family, _), rows in races.items()]
+    for table in tables:
+        console.print(table)
+    if any("≈" in lead for table in tables for lead in table.columns[-1].cells):
+        console.print("≈: the lead is within the scatter of the two times (their interquartile ranges)", style="dim")
     if differences := config.stash.get(_DIFFERENCES, []):
         terminalreporter.write_line(
             f"gradrace: read no ratio from the comparison, the runs differ in {', '.join(differences)}", red=True
         )
 
 
-def _race_table(results: Sequence[Result]) -> Any:
-    """One line for each scenario of a family and operator."""
+def _race_table(results: Sequence[Result], wrong: Collection[str]) -> Any:
+    """One line for each scenario of a family and operator. `wrong`: the variants that are wrong in any operator, whose
+    value, right as it may be, wins nothing.
+    """
     from rich import box
     from rich.table import Table
 
     asked = results[0].case.scenario
     baseline = asked.family.baseline_of(asked.operator)
-    wrong = sorted({row.case.variant.name for row in results if row.median_s is None})
+    here = {row.case.variant.name for row in results}
+    notes = [f"{name}: WRONG, {_of_wrong(name, results)}" for name in sorted(here & set(wrong))]
     table = Table(
         title=f"[bold]{asked.family.name}/{asked.operator}[/bold]  [dim]beside {baseline}[/dim]"
-        + "".join(f"\n[red]{name}: WRONG, not timed[/red]" for name in wrong),
+        + "".join(f"\n[red]{note}[/red]" for note in notes),
         title_justify="left",
         title_style="",
         box=box.SIMPLE_HEAD,
@@ -256,19 +266,27 @@ def _race_table(results: Sequence[Result]) -> Any:
     for result in results:
         scenarios.setdefault(result.case.scenario.id.split("/", 2)[2], []).append(result)
     for size, rows in scenarios.items():
-        table.add_row(size.removesuffix("/float64/cpu"), *_race_row(rows))
+        table.add_row(size.removesuffix("/float64/cpu"), *_race_row(rows, wrong))
     return table
 
 
-def _race_row(rows: Sequence[Result]) -> tuple[str, str, str, str]:
+def _of_wrong(name: str, results: Sequence[Result]) -> str:
+    timed = any(row.median_s is not None for row in results if row.case.variant.name == name)
+    return "by another operator, and out of this race" if timed else "not timed"
+
+
+def _race_row(rows: Sequence[Result], wrong: Collection[str]) -> tuple[str, str, str, str]:
     """The winner, how many of how many tie, the winner's time, and its lead over the baseline."""
-    timed = [(row.median_s, row) for row in rows if row.median_s is not None]
+    timed = [(row.median_s, row) for row in rows if row.median_s is not None and row.case.variant.name not in wrong]
     ties = f"{len(timed)}/{len(rows)}"
     if not timed:
         return "–", ties, "–", "–"
     best_s, best = min(timed, key=lambda pair: pair[0])
-    base_s = next((seconds for seconds, row in timed if row.case.is_baseline), None)
-    return best.case.variant.name, ties, _duration(best_s), _times(base_s / best_s) if base_s else "–"
+    base_s, base = next(((seconds, row) for seconds, row in timed if row.case.is_baseline), (None, None))
+    if base_s is None or base is None:
+        return best.case.variant.name, ties, _duration(best_s), "–"
+    about = "≈ " if base_s - best_s <= max(base.iqr_s, best.iqr_s) and base is not best else ""
+    return best.case.variant.name, ties, _duration(best_s), about + _times(base_s / best_s)
 
 
 def _times(ratio: float) -> str:

@@ -83,7 +83,7 @@ class Check:
     @property
     def is_right(self) -> bool:
         """Are all outputs right, and no witness against them? Only then may the case race."""
-        return all(outcome.is_right for outcome in self.outputs.values()) and not self.witnesses
+        return bool(self.outputs) and all(each.is_right for each in self.outputs.values()) and not self.witnesses
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -139,7 +139,10 @@ def check(prepared: Prepared, patience_s: float = SLOW_S) -> Check:
     judged |= {name: Outcome("error", judged[name].expected) for name in _of_other_dtype(case, raw)}
     status = min((outcome.status for outcome in judged.values()), key=STATUSES.index)
     surprises = [_explain(case, name, outcome) for name, outcome in judged.items() if not outcome.ok]
-    testimony = Testimony() if surprises else testify(prepared, outputs, first_call_s, patience_s)
+    if surprises:  # what is wrong needs no witness, but for the reason why
+        testimony = testify(prepared, outputs, math.inf, 0)
+    else:
+        testimony = testify(prepared, outputs, first_call_s, patience_s)
     surprises += [f"{case.id}: {sentence}" for sentence in testimony.objections.values()]
     return Check(case.id, status, not surprises, "; ".join(surprises), judged, testimony, first_call_s)
 
@@ -156,6 +159,9 @@ def _of_other_dtype(case: Case, raw: Any) -> list[str]:
 
 def _crashed(case: Case, error: Exception) -> Check:
     place = where(error, case.variant.function)
+    if isinstance(error, AttributeError) and error.name == "detach":  # the first thing that is asked of every output
+        returned = type(error.obj).__name__
+        return Check(case.id, "error", ok=False, message=f"{case.id}: {place} returned {returned} and no tensor")
     message = f"{case.id}: {place}{' ' if place else ''}raised {described(error)}"
     return Check(case.id, "error", ok=False, message=message)
 

@@ -176,7 +176,7 @@ def testify(prepared: Prepared, outputs: Arrays, first_call_s: float, patience_s
     """
     found = {"inputs unmutated": _hear(inputs_unmutated, prepared, outputs)}
     again_s = None
-    if first_call_s < AGAIN_S:
+    if first_call_s < AGAIN_S and not found["inputs unmutated"]:  # of other inputs another result is due
         start = clock()
         found["same result twice"] = _hear(same_twice, prepared, outputs)
         again_s = clock() - start

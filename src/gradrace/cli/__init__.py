@@ -6,14 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from gradrace.cli import capabilities, kinks, listing, verifying, work
+from gradrace.cli import capabilities, gate, kinks, listing, verifying, work
 from gradrace.errors import UsageError
 
-COMMANDS = (listing, verifying, kinks, capabilities, work)
+COMMANDS = (listing, verifying, kinks, capabilities, work, gate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 fine, 1 a check failed, 2 bad input, 141 the reader has gone."""
+    """Run a command and return its exit code: 0 fine, 1 a check failed, 2 bad input, 130 interrupted, 141 the
+    reader has gone; the gate has more."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -21,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"gradrace: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("gradrace: interrupted; nothing is left behind", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stderr.close()
         return 141  # as a shell counts a SIGPIPE: what was not printed may have been a failure

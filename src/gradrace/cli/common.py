@@ -43,16 +43,16 @@ def select(options: argparse.Namespace) -> list[Case]:
 
 
 def print_json(document: Any) -> None:
-    json.dump(_finite(document), sys.stdout, indent=1, allow_nan=False)
+    json.dump(finite(document), sys.stdout, indent=1, allow_nan=False)
     print()
 
 
-def _finite(document: Any) -> Any:
+def finite(document: Any) -> Any:
     """JSON knows neither NaN nor infinity: null stands for them."""
     if isinstance(document, dict):
-        return {key: _finite(value) for key, value in document.items()}
+        return {key: finite(value) for key, value in document.items()}
     if isinstance(document, (list, tuple)):
-        return [_finite(value) for value in document]
+        return [finite(value) for value in document]
     return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
@@ -62,6 +62,7 @@ def print_table(table: Table, ids: Sequence[str], details: int = 50) -> None:
 
     console = Console()
     table.columns[0].no_wrap = True
+    table.columns[-1].overflow = "fold"
     console.width = max(console.width, max(map(len, ids), default=0) + details)
     console.print(table)
 

@@ -188,7 +188,11 @@ def _judge(report: _Report, version: str, options: argparse.Namespace) -> int:
     if options.json:
         return 0
     if known == version:
-        print(f"{len(report.rows)} rows are as in the ledger of torch {version}")
+        invalid, wrong = (sum(getattr(row, name) is False for row in report.rows) for name in ("valid", "value_valid"))
+        print(
+            f"{len(report.rows)} rows are as in the ledger of torch {version}: "
+            f"{invalid} invalid, {wrong} of wrong value"
+        )
     elif known is None:
         print(f"{report.ledger.folder} holds no ledger; `gradrace kinks --update` records torch {version}")
     else:

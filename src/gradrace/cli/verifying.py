@@ -55,10 +55,11 @@ def run(options: argparse.Namespace) -> int:
             for check in checks
         ]
         print_json({"cases": rows, "faults": [trial.as_json() for trial in trials]})
-    elif options.planted_faults:
-        _print_trials(trials)
     else:
-        print_table(status_table(checks, opinions), [check.id for check in checks])
+        if options.planted_faults:
+            _print_trials(trials)
+        if opinions or not options.planted_faults:
+            print_table(status_table(checks, opinions), [check.id for check in checks])
     for check in failed:
         print_error(check.message)
     for case_id in doubted:
@@ -122,7 +123,12 @@ def status_table(checks: Sequence[Check], opinions: Mapping[str, Taylor]) -> Tab
         style = STYLES.get(check.status, "yellow") if check.ok else "bold red"
         word = check.status if check.ok else f"{check.status} (not as declared)"
         opinion = [_opinion_word(opinions.get(check.id))] if opinions else []
-        table.add_row(check.id, f"[{style}]{word}[/{style}]", *opinion, details or escape(check.message))
+        table.add_row(
+            check.id,
+            f"[{style}]{word}[/{style}]",
+            *opinion,
+            details or escape(check.message.removeprefix(f"{check.id}: ")),
+        )
     return table
 
 

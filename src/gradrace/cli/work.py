@@ -57,7 +57,10 @@ def _run_exponents(options: argparse.Namespace) -> int:
 
     declarations = declared(select(options))
     if not declarations:
-        raise UsageError("no law of growth is declared of the selected cases; declare one by growth=(Growth(...),)")
+        raise UsageError(
+            "no law of growth is declared of the selected cases; choose a family that has one, such as "
+            "sandwich/*, or declare one by growth=(Growth(...),)"
+        )
     cases = climb(declarations)
     rungs, failures = _each(cases, _rung)
     laws = fit(declarations, rungs)

@@ -190,7 +190,7 @@ def read(folder: Path, version: str) -> list[Row]:
         document = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(document["rows"], list):
             raise TypeError("its rows are no list")
-        return [_row(found) for found in document["rows"]]
+        return [row(found) for found in document["rows"]]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(
             f"{path} is no kink ledger ({type(error).__name__}: {str(error).partition(chr(10))[0]}); "
@@ -198,16 +198,16 @@ def read(folder: Path, version: str) -> list[Row]:
         ) from error
 
 
-def _row(found: dict[str, Any]) -> Row:
+def row(found: dict[str, Any]) -> Row:
     """A row of a file: the two columns that follow from the others are not read."""
     facts = {key: value for key, value in found.items() if key not in ("valid", "value_valid")}
     facts["allowed"] = None if facts["allowed"] is None else tuple(map(float, facts["allowed"]))
     if facts["allowed"] is not None and len(facts["allowed"]) != 2:
         raise ValueError("an interval has two ends")
-    row = Row(**facts)
-    if not all(isinstance(found, (float, int, str, NoneType)) for found in (row.at, row.right, *_measured(row))):
-        raise TypeError(f"the row {row.id} holds what is neither a number nor a word")
-    return row
+    made = Row(**facts)
+    if not all(isinstance(each, (float, int, str, NoneType)) for each in (made.at, made.right, *_measured(made))):
+        raise TypeError(f"the row {made.id} holds what is neither a number nor a word")
+    return made
 
 
 def _measured(row: Row) -> list[Entry]:

@@ -1,0 +1,103 @@
+"""Two arms, case by case: what changed in gradients, kinks and work, with no clock involved.
+
+Arm, Arm  ->  [Kernel], [Difference of kinks]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gradrace import ledger
+from gradrace.gate.arms import Arm, ArmRefusal
+from gradrace.gate.changes import GradientChange, WorkChange, compare_outputs, compare_work
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One case in both states.
+
+    state: `both`, `new`, `gone`, `skipped` (in head), `broken` (head raises where base does not), `mended` (the other
+    way round) or `refused` (both raise); `reason` says more.
+    """
+
+    id: str
+    state: str
+    reason: str = ""
+    gradient: GradientChange | None = None
+    work: WorkChange | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to compare: the families of these modules too, a glob on the case id, every size or the default ones."""
+
+    modules: Sequence[str] = ()
+    pattern: str | None = None
+    every: bool = False
+
+
+Track = Callable[[Sequence[str]], Iterable[str]]
+
+
+def compare(base: Arm, head: Arm, asked: Asked, track: Track) -> list[Kernel]:
+    """Every case that either state has. Raises ArmRefusal where a state does not import, ArmError where an arm ends."""
+    old, new = (arm.ask("cases", asked.modules, asked.pattern, asked.every) for arm in (base, head))
+    skipped = {case_id: reason for case_id, _, reason in new if reason}
+    scenario_of = {case_id: scenario for case_id, scenario, _ in new}
+    in_base = {case_id for case_id, _, reason in old if not reason}
+    known_to_base = {case_id for case_id, *_ in old}
+    kernels = [Kernel(case_id, "gone") for case_id in known_to_base if case_id not in scenario_of]
+    kernels += [Kernel(case_id, "skipped", reason) for case_id, reason in skipped.items()]
+    kernels += [Kernel(name, "new") for name in scenario_of if name not in skipped and name not in in_base]
+    both = [name for name in scenario_of if name not in skipped and name in in_base]
+    numbers: tuple[str, Any] = ("", None)
+    with _both_at_once(base, head) as pool:
+        for name in track(both):
+            if numbers[0] != scenario_of[name]:  # cases stand scenario by scenario
+                numbers = (scenario_of[name], head.ask("numbers", name))
+            answers = [pool.submit(_examine, arm, name, numbers[1]) for arm in (base, head)]
+            kernels.append(_kernel(name, *(each.result() for each in answers)))
+    return kernels
+
+
+@contextmanager
+def _both_at_once(*arms: Arm) -> Iterator[ThreadPoolExecutor]:
+    """A thread for each arm. When the block fails, or is interrupted, nobody waits for what the arms compute."""
+    with ThreadPoolExecutor(len(arms)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for arm in arms:
+                arm.kill()
+            raise
+
+
+def _examine(arm: Arm, name: str, numbers: Any) -> Any:
+    """The answer, or a sentence where the case raises."""
+    try:
+        return arm.ask("examine", name, numbers)
+    except ArmRefusal as refusal:
+        return str(refusal)
+
+
+def _kernel(name: str, base: Any, head: Any) -> Kernel:
+    if isinstance(head, str):
+        return Kernel(name, "refused" if isinstance(base, str) else "broken", head)
+    if isinstance(base, str):
+        return Kernel(name, "mended", base)
+    return Kernel(name, "both", "", compare_outputs(base, head), compare_work(base["work"], head["work"]))
+
+
+def compare_kinks(base: Arm, head: Arm, asked: Asked, kernels: Iterable[Kernel]) -> list[ledger.Difference]:
+    """The rows of the kink ledger that changed; a row that came or went, with its variant, is no change of a kink."""
+    families = sorted({kernel.id.partition("/")[0] for kernel in kernels if kernel.gradient is not None})
+    with _both_at_once(base, head) as pool:
+        old, new = pool.map(lambda arm: arm.ask("kinks", asked.modules, families), (base, head))
+    if old is None or new is None:
+        return []
+    found = ledger.differences(map(ledger.row, old), map(ledger.row, new))
+    return [difference for difference in found if difference.columns]

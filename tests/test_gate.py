@@ -1,0 +1,323 @@
+"""The gate on a foreign repository: what is wrong goes red, what is not stays green, and nothing is left behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gradrace.gate.acknowledged import FILE
+
+KERNELS = """
+import os, signal, torch
+from gradrace import Family, Kink, size
+
+hinge = Family(
+    name="hinge", summary="max(0, 1 - m)", source="a test", primals=("m",), operators=("vjp",), baseline="relu",
+    sizes=(size("test", "bench", n=1000),), draw=lambda size, rng: {"m": rng.uniform(-2, 0.9, size["n"])},
+    kinks=(Kink("one", at=1.0, allowed=(-1.0, 0.0), value=0.0),),
+)
+
+@hinge.variant(source="relu")
+def relu(m):
+    return torch.relu(1 - m)
+
+square = Family(
+    name="square", summary="sum x^2", source="a test", primals=("x",), operators=("value_and_gradient",),
+    baseline="product", sizes=(size("test", "bench", n=1000),),
+    draw=lambda size, rng: {"x": rng.standard_normal(size["n"])},
+)
+
+@square.variant(source="a product")
+def product(x):
+    return (x * x).sum()
+
+@square.variant(source="a power")
+def power(x):
+    return (x**2).sum()
+
+@square.variant(source="a sum of products")
+def einsum(x):
+    return torch.einsum("i,i->", x, x)
+
+@square.variant(source="a norm")
+def norm(x):
+    return torch.linalg.vector_norm(x) ** 2
+
+@square.variant(source="one product too many")
+def wasteful(x):
+    return (x * x * 1.0).sum()
+"""
+
+CHANGES = {
+    "return (x * x).sum()": "return (x * x.detach()).sum() * 1.0",
+    "return (x**2).sum()": "return (x.clone()**2).sum()",
+    'return torch.einsum("i,i->", x, x)': "return x @ torch.ones(3, dtype=x.dtype)",
+    "return torch.linalg.vector_norm(x) ** 2": "return torch.linalg.vector_norm(x.detach()) ** 2 + 0 * x.sum()",
+    "return (x * x * 1.0).sum()": "return (x * x).sum()",
+    "return torch.relu(1 - m)": "return torch.clamp(1 - m, min=0)",
+}
+"""A wrong gradient, a copy, a kernel that raises, a detached primal, less work, and a kink that moves."""
+
+
+def changed(*changes):
+    """The kernels after these changes."""
+    text = KERNELS
+    for old in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, CHANGES[old])
+    return text
+
+
+def git(repo, *arguments):
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *identity, *arguments], cwd=repo, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+class Project:
+    """A project of somebody else, of one commit on main, and the gate run in it."""
+
+    def __init__(self, folder):
+        self.folder, self.temporary = folder / "repo", folder / "temporary"
+        self.folder.mkdir()
+        self.temporary.mkdir()
+        self.environment = {**os.environ, "TMPDIR": str(self.temporary), "COLUMNS": "160"}
+        git(self.folder, "init", "-q", "-b", "main")
+        self.write(KERNELS)
+        self.commit()
+
+    def write(self, text, name="kernels.py"):
+        (self.folder / name).write_text(text)
+
+    def commit(self):
+        git(self.folder, "add", "--all")
+        git(self.folder, "commit", "-q", "-m", "one more")
+
+    def command(self, *arguments, module="kernels"):
+        return (sys.executable, "-m", "gradrace.cli", "gate", "--module", module, *arguments)
+
+    def gate(self, *arguments, module="kernels"):
+        """Exit code, document, output; nothing is left behind."""
+        before = git(self.folder, "status", "--porcelain") if "--acknowledge" not in arguments else None
+        document = self.folder.parent / "gate.json"
+        document.unlink(missing_ok=True)
+        done = subprocess.run(
+            self.command("--json", str(document), *arguments, module=module),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment,
+            timeout=120,
+        )
+        assert "Traceback" not in done.stderr
+        assert list(self.temporary.iterdir()) == []
+        assert before is None or git(self.folder, "status", "--porcelain") == before
+        found = json.loads(document.read_text()) if document.exists() else None
+        return done.returncode, found, done.stdout + done.stderr
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+MINE = ("HEAD", ".", "[hs][iq]*")
+"""The base, the working tree, and the two families of this project: hinge and square."""
+
+
+def test_no_change_passes_and_is_equal_to_the_bit(project):
+    code, document, output = project.gate(*MINE)
+    assert (code, document["verdict"], document["findings"]) == (0, "pass", [])
+    assert {kernel["gradient"]["status"] for kernel in document["kernels"]} == {"bitwise equal"}
+    assert len(document["kernels"]) == 6
+    assert "pass: 6 kernels compared, none is red" in output
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """The gate on a head that changes every kernel: exit code, document, output, and the comment."""
+    project = Project(tmp_path_factory.mktemp("planted"))
+    project.write(changed(*CHANGES))
+    comment = project.folder.parent / "comment.md"
+    return *project.gate(*MINE, "--markdown", str(comment)), comment.read_text()
+
+
+def of(planted, variant):
+    """The findings of a variant, and its kernel."""
+    _, document, *_ = planted
+    findings = [each for each in document["findings"] if each["id"].split("/")[1] == variant]
+    (kernel,) = (each for each in document["kernels"] if each["id"].split("/")[1] == variant)
+    return {each["what"]: each for each in findings}, kernel
+
+
+def test_the_exit_code_and_the_sentence_of_a_regression(planted):
+    code, document, output, _ = planted
+    assert (code, document["verdict"], document["exit_code"]) == (1, "regression", 1)
+    assert "regression: 6 findings are red, of 6 kernels compared" in output
+
+
+def test_a_wrong_gradient_at_equal_speed_is_red(planted):
+    findings, kernel = of(planted, "product")
+    assert findings["gradient"]["colour"] == "red"
+    gradient = kernel["gradient"]
+    assert (gradient["status"], gradient["output"]) == ("changed", "x")
+    assert gradient["base"] == 2 * gradient["head"]
+    assert gradient["units"] > 1e10
+    assert findings["gradient"]["text"].startswith("changed: x[")
+
+
+def test_a_copy_in_the_graph_is_red_at_equal_gradients(planted):
+    findings, kernel = of(planted, "power")
+    (finding,) = findings.values()
+    assert kernel["gradient"]["status"] == "bitwise equal"
+    assert (finding["colour"], finding["what"]) == ("red", "saved_bytes,peak_bytes")
+    assert "saved bytes 0 → 8,000" in finding["text"]
+    assert "+1 aten.clone.default forward" in finding["text"]
+
+
+def test_a_kernel_that_raises_now_is_red(planted):
+    findings, kernel = of(planted, "einsum")
+    assert kernel["state"] == "broken"
+    assert findings["gradient"]["colour"] == "red"
+    assert "it raises now: RuntimeError" in findings["gradient"]["text"]
+
+
+def test_a_detached_primal_is_red(planted):
+    findings, kernel = of(planted, "norm")
+    assert findings["gradient"]["colour"] == "red"
+    assert kernel["gradient"]["head"] == 0
+
+
+def test_less_work_is_a_gain(planted):
+    findings, _ = of(planted, "wasteful")
+    assert {each["colour"] for each in findings.values()} == {"gain"}
+    assert "-1 aten.mul.Tensor forward" in next(iter(findings.values()))["text"]
+
+
+def test_a_kink_that_moves_is_red_though_every_drawn_gradient_is_equal(planted):
+    findings, kernel = of(planted, "relu")
+    assert kernel["gradient"]["status"] == "bitwise equal"
+    assert findings["kink"]["colour"] == "red"
+    assert findings["kink"]["id"] == "hinge/relu/one"
+    assert "→" in findings["kink"]["text"]
+
+
+def test_markdown_for_a_pull_request(planted):
+    *_, text = planted
+    assert text.startswith("### gradrace: regression\n")
+    assert "| ❌ | `square/power/value_and_gradient/n1000/float64/cpu` | " in text
+    assert "| ✅ | `square/wasteful/value_and_gradient/n1000/float64/cpu` | " in text
+
+
+def test_what_is_acknowledged_is_a_notice_until_it_is_merged(project):
+    project.write(changed("return (x**2).sum()"))
+    code, _, output = project.gate(*MINE, "--acknowledge", "the copy is needed")
+    assert code == 0
+    assert f"1 acknowledged in {FILE}; commit it with the change" in output
+    code, document, _ = project.gate(*MINE)
+    assert (code, [each["colour"] for each in document["findings"]]) == (0, ["notice"])
+    assert "acknowledged: the copy is needed" in document["findings"][0]["text"]
+    project.commit()
+    # Merged: now it is the base, and the reason is spent.
+    project.write(KERNELS.replace("return (x**2).sum()", "return (torch.cat((x.clone(), x)) ** 2).sum() / 2"))
+    assert project.gate(*MINE)[0] == 1
+
+
+def test_a_base_without_the_kernels_passes_as_all_new(project):
+    project.write(KERNELS.replace('"hinge"', '"hinge2"').replace('"square"', '"square2"'), "later.py")
+    code, document, output = project.gate("HEAD", ".", "[hs][iq]*2/*", module="later")
+    assert (code, {kernel["state"] for kernel in document["kernels"]}) == (0, {"new"})
+    assert "all new: base has none of the 6 kernels" in output
+
+
+def test_a_head_that_does_not_import_has_no_verdict(project):
+    project.write(KERNELS.replace("import os, signal, torch", "import nothing_of_this_name"))
+    code, document, output = project.gate(*MINE)
+    assert (code, document) == (5, None)
+    assert "does not import" in output
+    assert "nothing_of_this_name" in output
+
+
+def test_an_arm_that_is_killed_has_no_verdict(project):
+    project.write(KERNELS.replace("return (x**2).sum()", "os.kill(os.getpid(), signal.SIGKILL)"))
+    code, document, output = project.gate(*MINE)
+    assert (code, document) == (5, None)
+    assert "the arm of working tree has ended by signal 9; there is no verdict" in output
+
+
+def test_a_pattern_that_selects_nothing_measures_nothing(project):
+    code, document, output = project.gate("HEAD", ".", "nothing/*")
+    assert (code, document["verdict"]) == (3, "nothing measured")
+    assert "no kernel" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nope",), "'nope' is no commit of this repository"),
+        (("HEAD", ".", "*", "--markdown", "/no/such/folder/x.md"), "there is no folder /no/such/folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(project, arguments, message):
+    code, _, output = project.gate(*arguments)
+    assert code == 2
+    assert message in output
+    assert output.count("\n") == 1
+
+
+def test_an_interrupted_run_leaves_nothing(project):
+    project.write(KERNELS.replace("return (x**2).sum()", "import time; print('asleep', flush=True); time.sleep(60)"))
+    with subprocess.Popen(
+        project.command(*MINE),
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        # What a kernel prints goes to standard error, and so it tells when it is reached.
+        lines = iter(run.stderr.readline, "")
+        assert any("asleep" in line for line in lines)
+        arms = _arms(project.temporary)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=30)
+    assert len(arms) == 2
+    assert run.returncode == 130
+    assert errors.strip().endswith("gradrace: interrupted; nothing is left behind")
+    assert list(project.temporary.iterdir()) == []
+    assert _until(lambda: not any(map(_lives, arms)))
+
+
+def _until(condition, patience_s=30):
+    """What the condition answers as soon as it is true; False when it never is."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    return False
+
+
+def _arms(temporary):
+    """The processes that run an arm out of this temporary folder."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if str(temporary) in os.readlink(f"/proc/{entry.name}/cwd"):
+                    found.append(int(entry.name))
+    return found
+
+
+def _lives(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
