@@ -155,6 +155,17 @@ def test_threads_are_pinned(project, pytester):
     assert row["extra_info"]["threads"] == row["extra_info"]["environment"]["threads"] == 2
 
 
+def test_benches_are_brief_unless_something_else_is_said(pytester, project):
+    options = ("-p", "no:cacheprovider", "--module", "kernels", "--family", "mine", "--benchmark-only", "-v")
+    output = str(pytester.runpytest_subprocess(*options).stdout)
+    assert "max_time=0.05" in output
+    assert "calibration_precision=1 " in output
+    assert "StdDev" not in output
+    output = str(pytester.runpytest_subprocess(*options, "--benchmark-max-time=0.02", "--benchmark-columns=max").stdout)
+    assert "max_time=0.02" in output
+    assert " Max" in output
+
+
 def test_autosave_and_compare_work(project, pytester):
     assert project("--benchmark-only", "--benchmark-autosave").ret == 0
     assert len(list((pytester.path / ".benchmarks").glob("*/0001_*.json"))) == 1

@@ -50,8 +50,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--threads", type=int, default=1, help="threads of torch and of every BLAS (default: 1)")
 
 
+BRIEF = {
+    "benchmark_max_time": ("1.0", "0.05"),
+    "benchmark_min_time": ("0.000005", "0.001"),
+    "benchmark_calibration_precision": ("10", "1"),
+}
+"""Options of pytest-benchmark, its default and ours: it spends a second and megabytes on a microsecond kernel."""
+
+COLUMNS = ["min", "median", "iqr", "rounds"]
+
+
+def _be_brief(config: pytest.Config) -> None:
+    """Ours in place of pytest-benchmark's defaults; what a command line or a configuration says stands."""
+    option = config.option
+    for name, (default, ours) in BRIEF.items():
+        now = getattr(option, name)
+        if str(now) == default:
+            setattr(option, name, type(now)(ours))
+    columns = option.benchmark_columns
+    if columns is None or len(columns) > 2 * len(COLUMNS):  # all that there are, in older releases by name
+        option.benchmark_columns = COLUMNS
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("benchmark"):
+        _be_brief(config)
     config.stash[_RESULTS] = []
+    if config.pluginmanager.hasplugin("benchmark"):
+        _be_brief(config)
     # A case that fails its check is not timed, on purpose.
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
     # torch's forward mode loads a module of its own that warns once for each of its functions.
