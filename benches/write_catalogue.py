@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gradrace.cases import Selection, all_cases, load_families
+from gradrace.files import write_text
 
 CATALOGUE = Path(__file__).parent / "asv_bench" / "catalogue.json"
 
@@ -47,18 +46,10 @@ def as_text(document: dict[str, Any]) -> str:
     return f'{{\n "modules": {json.dumps(document["modules"])},\n "cases": [\n{rows}\n ]\n}}\n'
 
 
-def write(path: Path, text: str) -> None:
-    """Write to a temporary file beside it and rename: a reader never sees half a file."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--module", action="append", default=[], metavar="M")
-    write(CATALOGUE, as_text(catalogue(parser.parse_args().module)))
+    write_text(CATALOGUE, as_text(catalogue(parser.parse_args().module)))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,17 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import gradrace
+from conftest import git
 from gradrace.gate.acknowledged import FILE
 
 KERNELS = """
@@ -73,10 +77,8 @@ def changed(*changes):
     return text
 
 
-def git(repo, *arguments):
-    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *identity, *arguments], cwd=repo, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+FORGED = 'import runpy, sys, torch; torch.__version__ = "9.9"; runpy.run_path(sys.argv[1], run_name="__main__")'
+"""An interpreter whose torch says that it is another version."""
 
 
 class Project:
@@ -234,6 +236,26 @@ def test_a_base_without_the_kernels_passes_as_all_new(project):
     code, document, output = project.gate("HEAD", ".", "[hs][iq]*2/*", module="later")
     assert (code, {kernel["state"] for kernel in document["kernels"]}) == (0, {"new"})
     assert "all new: base has none of the 6 kernels" in output
+
+
+def test_a_base_older_than_the_package_itself_is_not_compared_with_the_installed_one(project):
+    """In this project's own history: the base arm would import what is installed, and agree with it."""
+    package = Path(gradrace.__file__).parent
+    shutil.copytree(package, project.folder / "src" / "gradrace", ignore=shutil.ignore_patterns("__pycache__"))
+    code, document, output = project.gate("HEAD", ".", "hello/*/primal/*/cpu")
+    assert (code, {kernel["state"] for kernel in document["kernels"]}) == (0, {"new"})
+    assert "head: working tree, gradrace from its own src/gradrace" in output
+    assert f"gradrace from {package}" in output
+
+
+def test_the_interpreters_of_two_equal_states_are_told_apart(project):
+    """Both arms have the same label, and each its own facts."""
+    other = project.folder.parent / "python"
+    other.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{FORGED}' \"$@\"\n")
+    other.chmod(0o755)
+    _, document, _ = project.gate("HEAD", "HEAD", "square/power/*", "--head-python", str(other))
+    assert document["base"]["label"] == document["head"]["label"]
+    assert document["base"]["torch"] != document["head"]["torch"] == "9.9"
 
 
 def test_a_head_that_does_not_import_has_no_verdict(project):

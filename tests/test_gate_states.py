@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from conftest import git
 from gradrace import UsageError
 from gradrace.gate.states import WORKING_TREE, default_base, lay_out, repository, resolve, sweep, workspace
-
-
-def git(repo, *arguments):
-    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *identity, *arguments], cwd=repo, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 @pytest.fixture

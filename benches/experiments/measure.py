@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from scipy.stats import quantile_test
 
 from gradrace.clock import clock
 from gradrace.environment import describe, pin_threads
+from gradrace.files import write_text
 
 RESULTS = Path(__file__).parent.parent.parent / "results"
 THREADS = 1
@@ -89,8 +88,4 @@ def save(name: str, ratios: Sequence[Ratio], **facts: Any) -> None:
         **facts,
     }
     RESULTS.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=RESULTS, delete=False) as file:
-        json.dump(document, file, indent=1)
-        file.write("\n")
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, RESULTS / f"{name}.json")
+    write_text(RESULTS / f"{name}.json", json.dumps(document, indent=1) + "\n")

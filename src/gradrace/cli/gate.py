@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradrace.cli.common import add_module_option, finite, print_table, track
 from gradrace.errors import UsageError
+from gradrace.files import write_text
 
 if TYPE_CHECKING:
     from gradrace.gate.arms import Arm
@@ -67,7 +66,6 @@ def _compare(repo: Path, base: Arm, head: Arm, options: argparse.Namespace) -> i
     from gradrace.gate import acknowledged, comparing, verdict
     from gradrace.gate.arms import ArmError, ArmRefusal
 
-    facts = {arm.state.label: _hello(arm) for arm in (base, head)}
     asked = comparing.Asked(options.module, options.pattern, options.all)
     try:
         kernels = comparing.compare(base, head, asked, lambda names: track(names, "comparing"))
@@ -77,24 +75,14 @@ def _compare(repo: Path, base: Arm, head: Arm, options: argparse.Namespace) -> i
     reasons = acknowledged.active(base.state.folder, head.state.folder)
     found = verdict.findings(kernels, kinks, reasons)
     decided = verdict.judge(kernels, found)
-    _print(base.state, head.state, facts, kernels, found, decided)
+    _print(base, head, kernels, found, decided)
     if options.json is not None:
-        _write(options.json, json.dumps(_document(base, head, facts, kernels, kinks, found, decided), indent=1) + "\n")
+        write_text(options.json, json.dumps(_document(base, head, kernels, kinks, found, decided), indent=1) + "\n")
     if options.markdown is not None:
-        _write(options.markdown, _markdown(base.state, head.state, kernels, found, decided))
+        write_text(options.markdown, _markdown(base.state, head.state, kernels, found, decided))
     if options.acknowledge:
         return _acknowledge(repo, found, options.acknowledge)
     return decided.exit_code
-
-
-def _hello(arm: Arm) -> dict[str, Any]:
-    from gradrace.gate.arms import ArmError, ArmRefusal
-
-    try:
-        facts: dict[str, Any] = arm.ask("hello")
-    except ArmRefusal as refusal:
-        raise ArmError(f"{arm.state.label} does not import: {refusal}") from refusal
-    return facts
 
 
 def _acknowledge(repo: Path, found: Sequence[Finding], reason: str) -> int:
@@ -111,9 +99,8 @@ def _acknowledge(repo: Path, found: Sequence[Finding], reason: str) -> int:
 
 
 def _print(
-    base: State,
-    head: State,
-    facts: dict[str, Any],
+    base: Arm,
+    head: Arm,
     kernels: Sequence[Kernel],
     found: Sequence[Finding],
     decided: Verdict,
@@ -122,9 +109,8 @@ def _print(
     from rich.markup import escape
     from rich.table import Table
 
-    for role, state in (("base", base), ("head", head)):
-        of_state = facts[state.label]
-        print(f"{role}: {state.label}, gradrace from {_place(of_state['gradrace'], state)}, torch {of_state['torch']}")
+    for role, arm in (("base", base), ("head", head)):
+        print(f"{role}: {arm.state.label}, gradrace from {_place(arm)}, torch {arm.facts['torch']}")
     if found:
         table = Table("kernel", "what changed")
         for finding in sorted(found, key=lambda each: list(COLOURS).index(each.colour)):
@@ -136,11 +122,10 @@ def _print(
     Console().print(f"[{style}]{decided.word}[/{style}]: {escape(decided.sentence)}", soft_wrap=True, highlight=False)
 
 
-def _place(package: str, state: State) -> str:
-    """Where a package lies: in the state itself, as it should, or installed."""
-    folder = state.folder.resolve()
-    path = Path(package).resolve()
-    return f"its own {path.relative_to(folder)}" if path.is_relative_to(folder) else str(path)
+def _place(arm: Arm) -> str:
+    """Where its package lies: in the state itself, or installed."""
+    package = Path(arm.facts["gradrace"]).resolve()
+    return f"its own {package.relative_to(arm.state.folder.resolve())}" if arm.has_own_package else str(package)
 
 
 def _counts(kernels: Sequence[Kernel]) -> str:
@@ -159,7 +144,6 @@ def _counts(kernels: Sequence[Kernel]) -> str:
 def _document(
     base: Arm,
     head: Arm,
-    facts: dict[str, Any],
     kernels: Sequence[Kernel],
     kinks: Sequence[Difference],
     found: Sequence[Finding],
@@ -171,8 +155,8 @@ def _document(
         {
             "verdict": decided.word,
             "exit_code": decided.exit_code,
-            "base": {"label": base.state.label, "commit": base.state.commit, **facts[base.state.label]},
-            "head": {"label": head.state.label, "commit": head.state.commit, **facts[head.state.label]},
+            "base": {"label": base.state.label, "commit": base.state.commit, **base.facts},
+            "head": {"label": head.state.label, "commit": head.state.commit, **head.facts},
             "kernels": list(map(as_json, kernels)),
             "kinks": [str(each) for each in kinks],
             "findings": list(map(asdict, found)),
@@ -193,11 +177,3 @@ def _markdown(base: State, head: State, kernels: Sequence[Kernel], found: Sequen
         lines.append("")
     lines += [f"- {line}" for line in _counts(kernels).splitlines()]
     return "\n".join(lines) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """To a temporary file first: a reader never sees half of it."""
-    with tempfile.NamedTemporaryFile("w", dir=path.resolve().parent, delete=False, encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)

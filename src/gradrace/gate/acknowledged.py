@@ -7,13 +7,12 @@ has been merged, and is spent.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gradrace.errors import UsageError
+from gradrace.files import write_text
 
 FILE = "gradrace-acknowledged.json"
 
@@ -51,8 +50,5 @@ def write(repo: Path, new: Iterable[Acknowledgement]) -> Path:
     kept = {(each.id, each.what): each for each in (*read(repo), *new)}
     lines = ",\n".join("  " + json.dumps(asdict(each), ensure_ascii=False) for each in kept.values())
     path = repo / FILE
-    with tempfile.NamedTemporaryFile("w", dir=repo, delete=False, encoding="utf-8") as file:
-        file.write(f"[\n{lines}\n]\n")
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    write_text(path, f"[\n{lines}\n]\n")
     return path

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -50,10 +51,19 @@ class Arm:
         """End it now, whatever it computes; who waits for its answer sees it end."""
         self._process.kill()
 
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """Where gradrace comes from, and the versions. Raises ArmError where this state does not import."""
+        try:
+            found: dict[str, str] = self.ask("hello")
+        except ArmRefusal as refusal:
+            raise ArmError(f"{self.state.label} does not import: {refusal}") from refusal
+        return found
+
     @property
-    def is_of_its_state(self) -> bool:
-        """Does gradrace itself come from this state's folder, and not from what is installed?"""
-        return Path(self.ask("hello")["gradrace"]).resolve().is_relative_to(self.state.folder.resolve())
+    def has_own_package(self) -> bool:
+        """Does gradrace come from this state's folder, and not from what is installed?"""
+        return Path(self.facts["gradrace"]).resolve().is_relative_to(self.state.folder.resolve())
 
     @property
     def _stdin(self) -> IO[bytes]:

@@ -45,12 +45,15 @@ Track = Callable[[Sequence[str]], Iterable[str]]
 
 def compare(base: Arm, head: Arm, asked: Asked, track: Track) -> list[Kernel]:
     """Every case that either state has. Raises ArmRefusal where a state does not import, ArmError where an arm ends."""
+    # A base older than the package would be compared with the one that is installed.
+    is_older = head.has_own_package and not base.has_own_package
     old, new = (arm.ask("cases", asked.modules, asked.pattern, asked.every) for arm in (base, head))
+    if is_older:
+        old = []
     skipped = {case_id: reason for case_id, _, reason in new if reason}
     scenario_of = {case_id: scenario for case_id, scenario, _ in new}
     in_base = {case_id for case_id, _, reason in old if not reason}
-    known_to_base = {case_id for case_id, *_ in old}
-    kernels = [Kernel(case_id, "gone") for case_id in known_to_base if case_id not in scenario_of]
+    kernels = [Kernel(case_id, "gone") for case_id, *_ in old if case_id not in scenario_of]
     kernels += [Kernel(case_id, "skipped", reason) for case_id, reason in skipped.items()]
     kernels += [Kernel(name, "new") for name in scenario_of if name not in skipped and name not in in_base]
     both = [name for name in scenario_of if name not in skipped and name in in_base]

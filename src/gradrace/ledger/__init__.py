@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from types import NoneType
 from typing import Any, TypeAlias
 
 from gradrace.errors import UsageError
+from gradrace.files import write_text
 
 BUILT_IN = Path(__file__).parent
 """The folder of the built-in families' ledgers."""
@@ -227,10 +226,7 @@ def write(folder: Path, version: str, rows: Sequence[Row]) -> Path:
         return path
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        write_text(path, text)
     except OSError as error:
         raise UsageError(f"the ledger {path} cannot be written: {error.strerror}; choose another folder") from error
     return path
