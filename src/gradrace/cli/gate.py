@@ -1,31 +1,30 @@
-"""`gradrace gate`: may this change be merged? Gradients, kinks and exact work of two states of a git repository."""
+"""`gradrace gate`: may this change be merged? Gradients, kinks, exact work and time of two states of a repository."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gradrace.cli.common import add_module_option, finite, print_table, track
+from gradrace.cli.common import add_module_option, finite, track
 from gradrace.errors import UsageError
 from gradrace.files import write_text
 
 if TYPE_CHECKING:
     from gradrace.gate.arms import Arm
-    from gradrace.gate.comparing import Kernel
+    from gradrace.gate.comparing import Asked, Kernel
+    from gradrace.gate.contest import Contest
+    from gradrace.gate.outcome import Outcome
     from gradrace.gate.states import State
-    from gradrace.gate.verdict import Finding, Verdict
-    from gradrace.ledger import Difference
+    from gradrace.gate.timing import Rules
 
 NAME = "gate"
-HELP = "compare two states of the code: exit 1 when a gradient changed or the work grew"
-
-COLOURS = {"red": "bold red", "notice": "yellow", "gain": "green"}
+HELP = "compare two states of the code: exit 1 when a gradient changed, the work grew, or a kernel is slower"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -33,17 +32,47 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("head", nargs="?", metavar="HEAD", help="a commit, or . for the working tree (the default)")
     command.add_argument("pattern", nargs="?", metavar="PATTERN", help="glob on the case id")
     command.add_argument("--all", action="store_true", help="every size, dtype and device, not the default ones")
+    command.add_argument(
+        "--margin", type=_between(0, 1), default=0.03, metavar="X", help="a ratio of times up to 1 + X is the same"
+    )
+    command.add_argument(
+        "--alpha", type=_between(0, 0.5), default=0.01, metavar="X", help="how often a run may be red by chance"
+    )
+    command.add_argument(
+        "--budget", type=_seconds, default=150.0, metavar="SECONDS", help="at most so long for times; 0 for no times"
+    )
+    command.add_argument("--strict", action="store_true", help="a kernel whose time is undecided is red")
+    command.add_argument("--build", metavar="CMD", help="run this in the folder of each state first")
     command.add_argument("--base-python", default=sys.executable, metavar="P", help="the interpreter of the base")
     command.add_argument("--head-python", default=sys.executable, metavar="P", help="the interpreter of the head")
     command.add_argument("--acknowledge", metavar="REASON", help="write down that what is red is wanted, and why")
     command.add_argument("--json", metavar="FILE", type=Path, help="write one JSON document")
     command.add_argument("--markdown", metavar="FILE", type=Path, help="write a summary for a pull request")
+    command.add_argument("--asv", action="store_true", help="add the times to asv's results of this machine")
     add_module_option(command)
 
 
+def _between(low: float, high: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+        return value
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
 def run(options: argparse.Namespace) -> int:
-    from gradrace.gate.arms import ArmError, started
-    from gradrace.gate.states import default_base, lay_out, repository, workspace
+    from gradrace.cli.gate_report import markdown, print_outcome
+    from gradrace.gate.arms import ArmError
+    from gradrace.gate.states import default_base, repository, workspace
     from gradrace.gate.verdict import CRASHED
 
     repo = repository(Path.cwd())
@@ -51,44 +80,102 @@ def run(options: argparse.Namespace) -> int:
     for file in (options.json, options.markdown):
         if file is not None and not file.resolve().parent.is_dir():
             raise UsageError(f"there is no folder {file.parent} to write {file.name} into")
-    with workspace() as folder:
-        after = None if options.head in (None, ".") else options.head
-        states = lay_out(repo, revision, folder / "base"), lay_out(repo, after, folder / "head")
-        try:
-            with started(states[0], options.base_python) as base, started(states[1], options.head_python) as head:
-                return _compare(repo, base, head, options)
-        except ArmError as error:
-            print(f"gradrace: {error}; there is no verdict", file=sys.stderr)
-            return CRASHED
+    if options.asv:
+        from gradrace.gate.asv import check
 
-
-def _compare(repo: Path, base: Arm, head: Arm, options: argparse.Namespace) -> int:
-    from gradrace.gate import acknowledged, comparing, verdict
-    from gradrace.gate.arms import ArmError, ArmRefusal
-
-    asked = comparing.Asked(options.module, options.pattern, options.all)
+        check(repo)
     try:
-        kernels = comparing.compare(base, head, asked, lambda names: track(names, "comparing"))
-        kinks = comparing.compare_kinks(base, head, asked, kernels)
-    except ArmRefusal as refusal:
-        raise ArmError(f"a state does not import: {refusal}") from refusal
-    reasons = acknowledged.active(base.state.folder, head.state.folder)
-    found = verdict.findings(kernels, kinks, reasons)
-    decided = verdict.judge(kernels, found)
-    _print(base, head, kernels, found, decided)
+        with workspace() as folder:
+            outcome = _outcome(repo, revision, folder, options)
+    except ArmError as error:
+        print(f"gradrace: {error}; there is no verdict", file=sys.stderr)
+        return CRASHED
+    print_outcome(outcome)
     if options.json is not None:
-        write_text(options.json, json.dumps(_document(base, head, kernels, kinks, found, decided), indent=1) + "\n")
+        write_text(options.json, json.dumps(finite(outcome.as_json()), indent=1) + "\n")
     if options.markdown is not None:
-        write_text(options.markdown, _markdown(base.state, head.state, kernels, found, decided))
-    if options.acknowledge:
-        return _acknowledge(repo, found, options.acknowledge)
-    return decided.exit_code
+        write_text(options.markdown, markdown(outcome))
+    if options.asv:
+        _add_to_asv(repo, outcome)
+    return _acknowledge(repo, outcome, options.acknowledge) if options.acknowledge else outcome.verdict.exit_code
 
 
-def _acknowledge(repo: Path, found: Sequence[Finding], reason: str) -> int:
+def _outcome(repo: Path, revision: str, folder: Path, options: argparse.Namespace) -> Outcome:
+    """Both states laid out, built and compared. Raises ArmError where one of them has no answers."""
+    from gradrace.gate import acknowledged, comparing, outcome, verdict
+    from gradrace.gate.arms import ArmError, ArmRefusal, started
+    from gradrace.gate.states import lay_out
+    from gradrace.gate.timing import Rules
+
+    after = None if options.head in (None, ".") else options.head
+    states = lay_out(repo, revision, folder / "base"), lay_out(repo, after, folder / "head")
+    for state in states:
+        if options.build:
+            _build(state, options.build)
+    asked = comparing.Asked(options.module, options.pattern, options.all)
+    rules = Rules(options.margin, options.alpha, options.budget)
+    pythons = options.base_python, options.head_python
+    with started(states[0], pythons[0]) as base, started(states[1], pythons[1]) as head:
+        try:
+            kernels = comparing.compare(base, head, asked, lambda names: track(names, "comparing"))
+            kinks = comparing.compare_kinks(base, head, asked, kernels)
+        except ArmRefusal as refusal:
+            raise ArmError(f"a state does not import: {refusal}") from refusal
+        contest = _raced(base, head, kernels, asked, rules, pythons)
+        reasons = acknowledged.active(base.state.folder, head.state.folder)
+        stance = verdict.Stance(options.strict, reported=pythons[0] != pythons[1])
+        return outcome.conclude(base, head, kernels, kinks, contest, rules, reasons, stance)
+
+
+def _build(state: State, command: str) -> None:
+    from gradrace.gate.arms import ArmError
+
+    done = subprocess.run(command, shell=True, cwd=state.folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1]
+        raise ArmError(f"{state.label} cannot be built by {command!r}, which ends with {done.returncode}: {last}")
+
+
+def _raced(
+    base: Arm, head: Arm, kernels: list[Kernel], asked: Asked, rules: Rules, pythons: tuple[str, str]
+) -> Contest | None:
+    from gradrace.gate.contest import Side, contest
+
+    if not rules.budget_s:
+        return None
+    sides = Side(base.state, pythons[0]), Side(head.state, pythons[1])
+    with _progress() as report:
+        return contest(*sides, kernels, lambda name: head.ask("numbers", name), asked, rules, report)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, float], None]]:
+    """A bar of the kernels that are decided, with the seconds that are left at most, while a person watches."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("racing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}")
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("racing", left="")
+
+        def report(decided: int, count: int, left_s: float) -> None:
+            progress.update(task, completed=decided, total=count, left=f"at most {max(left_s, 0):.0f} s left")
+
+        yield report
+
+
+def _add_to_asv(repo: Path, outcome: Outcome) -> None:
+    from gradrace.gate.asv import add
+
+    for line in add(repo, outcome):
+        print(line)
+
+
+def _acknowledge(repo: Path, outcome: Outcome, reason: str) -> int:
     from gradrace.gate import acknowledged
 
-    red = [finding for finding in found if finding.colour == "red"]
+    red = [finding for finding in outcome.findings if finding.colour == "red"]
     if not red:
         print("nothing is red, so there is nothing to acknowledge")
         return 0
@@ -96,84 +183,3 @@ def _acknowledge(repo: Path, found: Sequence[Finding], reason: str) -> int:
     path = acknowledged.write(repo, new)
     print(f"{len(new)} acknowledged in {path.name}; commit it with the change")
     return 0
-
-
-def _print(
-    base: Arm,
-    head: Arm,
-    kernels: Sequence[Kernel],
-    found: Sequence[Finding],
-    decided: Verdict,
-) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    for role, arm in (("base", base), ("head", head)):
-        print(f"{role}: {arm.state.label}, gradrace from {_place(arm)}, torch {arm.facts['torch']}")
-    if found:
-        table = Table("kernel", "what changed")
-        for finding in sorted(found, key=lambda each: list(COLOURS).index(each.colour)):
-            style = COLOURS[finding.colour]
-            table.add_row(escape(finding.id), f"[{style}]{finding.colour}[/{style}]: {escape(finding.text)}")
-        print_table(table, [finding.id for finding in found], details=64)
-    print(_counts(kernels))
-    style = "green" if decided.exit_code == 0 else "bold red"
-    Console().print(f"[{style}]{decided.word}[/{style}]: {escape(decided.sentence)}", soft_wrap=True, highlight=False)
-
-
-def _place(arm: Arm) -> str:
-    """Where its package lies: in the state itself, or installed."""
-    package = Path(arm.facts["gradrace"]).resolve()
-    return f"its own {package.relative_to(arm.state.folder.resolve())}" if arm.has_own_package else str(package)
-
-
-def _counts(kernels: Sequence[Kernel]) -> str:
-    states = Counter(kernel.state for kernel in kernels)
-    gradients = Counter(kernel.gradient.status for kernel in kernels if kernel.gradient)
-    work = Counter(kernel.work.status for kernel in kernels if kernel.work)
-    parts = [f"{name} {count}" for name, count in gradients.items()]
-    lines = [f"gradients: {', '.join(parts) or 'none compared'}"]
-    lines.append("work: " + (", ".join(f"{name} {count}" for name, count in work.items()) or "none compared"))
-    others = [
-        f"{name} {states[name]}" for name in ("new", "gone", "skipped", "broken", "mended", "refused") if states[name]
-    ]
-    return "\n".join([*lines, *([f"kernels: {', '.join(others)}"] if others else [])])
-
-
-def _document(
-    base: Arm,
-    head: Arm,
-    kernels: Sequence[Kernel],
-    kinks: Sequence[Difference],
-    found: Sequence[Finding],
-    decided: Verdict,
-) -> Any:
-    from gradrace.gate.verdict import as_json
-
-    return finite(
-        {
-            "verdict": decided.word,
-            "exit_code": decided.exit_code,
-            "base": {"label": base.state.label, "commit": base.state.commit, **base.facts},
-            "head": {"label": head.state.label, "commit": head.state.commit, **head.facts},
-            "kernels": list(map(as_json, kernels)),
-            "kinks": [str(each) for each in kinks],
-            "findings": list(map(asdict, found)),
-        }
-    )
-
-
-def _markdown(base: State, head: State, kernels: Sequence[Kernel], found: Sequence[Finding], decided: Verdict) -> str:
-    """A comment of a pull request: the verdict first, then what is red, then the rest."""
-    lines = [f"### gradrace: {decided.word}", "", f"{decided.sentence}. Base {base.label}, head {head.label}.", ""]
-    if found:
-        lines += ["| | kernel | what changed |", "|---|---|---|"]
-        marks = {"red": "❌", "notice": "⚠️", "gain": "✅"}
-        lines += [
-            f"| {marks[each.colour]} | `{each.id}` | {each.text.replace('|', chr(92) + '|')} |"
-            for each in sorted(found, key=lambda each: list(COLOURS).index(each.colour))
-        ]
-        lines.append("")
-    lines += [f"- {line}" for line in _counts(kernels).splitlines()]
-    return "\n".join(lines) + "\n"

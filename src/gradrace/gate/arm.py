@@ -1,29 +1,49 @@
 """One arm of the gate: a process that imports one state of the code and answers questions about it.
 
-This file is started by itself, with the interpreter and the import path of its state; of gradrace it uses what that
-state has, and imports nothing of the gate. Questions come as pickles on standard input, (name, arguments), and each is
-answered by one pickle on standard output: ("ok", answer), or ("failed", a sentence).
+This file is started by itself, with the interpreter and the import path of its state, or forked off `forkserver.py`;
+of gradrace it uses what that state has, and imports nothing of the gate. A question is (name, arguments), and its
+answer ("ok", answer) or ("failed", a sentence).
 
     hello()                          -> where the packages of this state come from, and their versions
     cases(modules, pattern, all)     -> [(id, id of the scenario, why it is skipped or "")]
     numbers(id)                      -> the numbers of the case's scenario, which both arms are handed
-    examine(id, numbers)             -> outputs, their tolerances and scales, and the work of a case on these numbers
+    examine(id, numbers)             -> outputs and work of a case on these numbers, and the seconds of its first call
+    yardsticks(id)                   -> the tolerance and the scale of each output
     kinks(modules, families)         -> what the formulations of these families answer at their kinks, eager
+    load(id, numbers)                -> makes a case ready for timing; no numbers: those that the fork server holds
+    spend(calls)                     -> the seconds of so many calls of what is loaded, by the clock and of processor
+    relay(calls, warm, turns)        -> the seconds of so many calls for each of its turns (True), in turn with the
+                                        other arm of the pair; after so many warm calls that count for nothing
+    share(calls)                     -> the processor seconds of so many calls, while the other arm does the same
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.util
 import os
-import pickle
 import sys
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
+from multiprocessing.connection import Connection
 from typing import Any
 
 CASES: dict[str, Any] = {}
+
+HELD: dict[str, Any] = {}
+"""Numbers by scenario. Filled before the fork: both arms then read the very same memory."""
+
+LOADED: list[Callable[[], Any]] = []
+
+BATON: list[Connection] = []
+"""What both arms of a pair hand to and fro, so that one of them computes at a time."""
+
+CANARY = "canary"
+"""Not a case: work of torch alone, which no change of the code can make slower or faster."""
 
 
 def hello() -> dict[str, Any]:
@@ -45,6 +65,9 @@ def cases(modules: Sequence[str], pattern: str | None, all_sizes: bool) -> list[
 
     known = all_cases(load_families(_existing(modules)))
     CASES.update((case.id, case) for case in known)
+    # What has been imported stays: a collection need not walk through all of torch each time.
+    gc.collect()
+    gc.freeze()
     try:
         selected = Selection(pattern, all=all_sizes).apply(known)
     except UsageError:
@@ -77,9 +100,11 @@ def examine(case_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
     case = CASES[case_id]
     inputs = to_inputs(case.scenario, given)
     thunk = prepare(case, inputs)
+    begin = time.perf_counter()
     named = name_outputs(case, thunk())
+    seconds = time.perf_counter() - begin
     outputs = {name: None if output is None else _array(output) for name, output in named.items()}
-    return {"outputs": outputs, **_yardsticks(case, outputs), "work": _work(case_id, thunk, inputs)}
+    return {"outputs": outputs, "seconds": seconds, "work": _work(case_id, thunk, inputs)}
 
 
 def _array(output: Any) -> Any:
@@ -90,7 +115,18 @@ def _array(output: Any) -> Any:
     return np.array(output.detach().cpu().numpy() if isinstance(output, torch.Tensor) else output)
 
 
-def _yardsticks(case: Any, outputs: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _work(case_id: str, thunk: Callable[[], Any], inputs: Any) -> dict[str, Any] | None:
+    """The exact counters; None where this state cannot count."""
+    try:
+        from gradrace.work import COMPILED, count_run
+    except ImportError:
+        return None
+    given = (inputs.primals, inputs.constants, inputs.tangents, (inputs.cotangent,))
+    work = count_run(case_id, thunk, given, CASES[case_id].scenario.device == "cuda")
+    return {**work.as_json(), "counters": work.counters, "is_compiled": work.reason == COMPILED}
+
+
+def yardsticks(case_id: str) -> dict[str, dict[str, float]]:
     """For each output its tolerance and the size of its exact value, by which a difference is measured.
 
     None of either where this state is older than they are: the other state's will do.
@@ -104,27 +140,15 @@ def _yardsticks(case: Any, outputs: Mapping[str, Any]) -> dict[str, dict[str, fl
         from gradrace.tolerance import tolerance
     except ImportError:
         return {"tolerances": {}, "scales": {}}
+    case = CASES[case_id]
     exact, family = reference(case.scenario), case.scenario.family
     magnitude = family.magnitude(draw_numbers(case.scenario)) if family.magnitude else {}
-    scales = {}
-    for name in outputs:
-        size = float(np.abs(exact[name]).max(initial=0.0)) if name in exact else 0.0
-        scales[name] = size or float(magnitude.get(name, 1.0))
+    sizes = {name: float(np.abs(value).max(initial=0.0)) for name, value in exact.items()}
+    scales = {name: size or float(magnitude.get(name, 1.0)) for name, size in sizes.items()}
     # A solver's answer has no rounding error to speak of: it has found the solution or it has not.
     is_solver = case.scenario.operator == "solve"
-    allowed = {name: 1e-6 if is_solver else float(np.max(tolerance(case, name))) for name in outputs}
+    allowed = {name: 1e-6 if is_solver else float(np.max(tolerance(case, name))) for name in exact}
     return {"tolerances": allowed, "scales": scales}
-
-
-def _work(case_id: str, thunk: Callable[[], Any], inputs: Any) -> dict[str, Any] | None:
-    """The exact counters; None where this state cannot count."""
-    try:
-        from gradrace.work import count_run
-    except ImportError:
-        return None
-    given = (inputs.primals, inputs.constants, inputs.tangents, (inputs.cotangent,))
-    work = count_run(case_id, thunk, given, CASES[case_id].scenario.device == "cuda")
-    return {**work.as_json(), "counters": work.counters}
 
 
 def kinks(modules: Sequence[str], families: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -139,7 +163,113 @@ def kinks(modules: Sequence[str], families: Sequence[str]) -> list[dict[str, Any
     return [row.as_json() for row in record(asked, compiled=False)]
 
 
-QUESTIONS: dict[str, Callable[..., Any]] = {each.__name__: each for each in (hello, cases, numbers, examine, kinks)}
+def load(case_id: str, given: Mapping[str, Any] | None) -> None:
+    LOADED.clear()
+    gc.collect()
+    LOADED.append(_canary() if case_id == CANARY else _thunk(case_id, given))
+
+
+def _thunk(case_id: str, given: Mapping[str, Any] | None) -> Callable[[], Any]:
+    from gradrace.inputs import to_inputs
+    from gradrace.operators import prepare
+
+    case = CASES[case_id]
+    return prepare(case, to_inputs(case.scenario, HELD[case.scenario.id] if given is None else given))
+
+
+def _canary() -> Callable[[], Any]:
+    import torch
+
+    x = torch.linspace(-1, 1, 1000, dtype=torch.float64, requires_grad=True)
+
+    def sing() -> Any:
+        return torch.autograd.grad(torch.tanh(x).square().sum(), x)
+
+    return sing
+
+
+def spend(calls: int) -> tuple[float, float]:
+    begin = time.perf_counter(), time.process_time()
+    with _without_collector():
+        for _ in repeat(None, calls):
+            LOADED[0]()
+        _waiter()()
+    return time.perf_counter() - begin[0], time.process_time() - begin[1]
+
+
+def relay(calls: int, warm: int, turns: Sequence[bool]) -> list[float]:
+    """The arms hand over to one another directly: nobody else wakes up between their blocks."""
+    thunk, wait, clock = LOADED[0], _waiter(), time.perf_counter
+    seconds = []
+    with _without_collector(), _never_waited_for(len(turns)):
+        for was_mine, is_mine, will_be_mine in zip([True, *turns], turns, [*turns[1:], True], strict=False):
+            if not is_mine:
+                continue
+            if not was_mine:
+                _take_over()
+            for _ in repeat(None, warm):
+                thunk()
+            wait()
+            begin = clock()
+            for _ in repeat(None, calls):
+                thunk()
+            wait()
+            seconds.append(clock() - begin)
+            if not will_be_mine:
+                _hand_over()
+    return seconds
+
+
+def share(calls: int) -> float:
+    """Both arms on one core: the scheduler alternates them every few milliseconds, inside of a call too."""
+    _hand_over()
+    _take_over()
+    begin = time.process_time()
+    with _without_collector():
+        for _ in repeat(None, calls):
+            LOADED[0]()
+    return time.process_time() - begin
+
+
+def _hand_over() -> None:
+    os.write(BATON[0].fileno(), b"!")
+
+
+def _take_over() -> None:
+    if not os.read(BATON[0].fileno(), 1):
+        raise EOFError("the other arm has ended")
+
+
+@contextlib.contextmanager
+def _never_waited_for(turns: int) -> Iterator[None]:
+    """A kernel that raises: the other arm must not wait for this one, which is done with its turns."""
+    try:
+        yield
+    except BaseException:
+        for _ in range(turns):
+            _hand_over()
+        raise
+
+
+def _waiter() -> Callable[[], Any]:
+    """Waits for what a GPU has still to do."""
+    import torch
+
+    return torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+QUESTIONS: dict[str, Callable[..., Any]] = {
+    each.__name__: each for each in (hello, cases, numbers, examine, yardsticks, kinks, load, spend, relay, share)
+}
 
 
 def _answer(name: str, arguments: Sequence[Any]) -> tuple[str, Any]:
@@ -151,7 +281,26 @@ def _answer(name: str, arguments: Sequence[Any]) -> tuple[str, Any]:
         return "failed", f"{type(error).__name__}: {first_line} ({os.path.basename(place.filename)}:{place.lineno})"
 
 
-def _die_with_parent() -> None:
+def serve(connection: Connection) -> None:
+    """Answer until nobody asks any more."""
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            connection.send(_answer(*connection.recv()))
+
+
+def begin() -> None:
+    """What every process of the gate does first."""
+    die_with_parent()
+    # What a kernel prints goes where a person sees it, and nowhere else.
+    os.dup2(2, 1)
+    # Python has put the folder of this file on the path, and a user may have modules of the names that are there.
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or ".") != here]
+    # One thread: sums are then taken in one order, and equal code gives equal bits.
+    importlib.import_module("torch").set_num_threads(1)
+
+
+def die_with_parent() -> None:
     """A gate that is killed takes its arms along, even one that computes and does not read."""
     with contextlib.suppress(Exception):
         import ctypes
@@ -160,20 +309,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, Linux
 
 
-def main() -> None:
-    _die_with_parent()
-    # What a kernel prints must not be read as an answer.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    questions = os.fdopen(os.dup(0), "rb")
-    with contextlib.suppress(EOFError), contextlib.suppress(BrokenPipeError):
-        # One thread: sums are then taken in one order, and equal code gives equal bits.
-        importlib.import_module("torch").set_num_threads(1)
-        while True:
-            name, arguments = pickle.load(questions)
-            pickle.dump(_answer(name, arguments), answers, protocol=pickle.HIGHEST_PROTOCOL)
-            answers.flush()
-
-
 if __name__ == "__main__":
-    main()
+    begin()
+    first, *rest = (Connection(int(handle)) for handle in sys.argv[1:])
+    BATON.extend(rest)
+    serve(first)

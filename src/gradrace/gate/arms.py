@@ -1,23 +1,41 @@
-"""The gate's side of an arm: start the process of a state, ask, and end it whatever happens."""
+"""The gate's side of an arm: start the process of a state, ask, and end it whatever happens.
+
+State  ->  started(state): an Arm with a Python of its own
+State  ->  ForkServer.forked(state): an Arm that is forked off a process which has imported torch already
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, Protocol
 
 from gradrace.gate.states import State
 
 ARM = Path(__file__).with_name("arm.py")
+FORKSERVER = Path(__file__).with_name("forkserver.py")
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+ALLOCATOR = {
+    # A large block is not mapped and unmapped at each call, which costs more in one arm than in the other.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the most that glibc takes
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+    # Huge pages: how small ones collide in the cache is a lottery at each launch.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+"""The allocator of what is timed, for both arms alike; elsewhere than on Linux it is ignored."""
 
 
 class ArmError(Exception):
@@ -28,24 +46,54 @@ class ArmRefusal(Exception):
     """A case of an arm has raised; the sentence says what."""
 
 
+class Process(Protocol):
+    """What an arm runs in."""
+
+    number: int
+
+    def exit_code(self) -> int | None:
+        """Wait for its end; None where it goes on."""
+
+    def kill(self) -> None: ...
+
+
 class Arm:
     """One state of the code, in a process of its own."""
 
-    def __init__(self, state: State, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, state: State, connection: Connection, process: Process) -> None:
         self.state = state
+        self._connection = connection
         self._process = process
 
     def ask(self, question: str, *arguments: Any) -> Any:
         """The answer. Raises ArmRefusal for a question that raises there, ArmError for a process that has ended."""
-        try:
-            pickle.dump((question, arguments), self._stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            self._stdin.flush()
-            verdict, answer = pickle.load(cast(IO[bytes], self._process.stdout))
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
-            raise ArmError(f"the arm of {self.state.label} has ended {_how(self._process)}") from error
+        self.tell(question, *arguments)
+        return self.hear()
+
+    def tell(self, question: str, *arguments: Any) -> None:
+        """Ask without waiting: the other arm may have to be asked before this one can answer."""
+        with self._noticing_its_end():
+            self._connection.send((question, arguments))
+
+    def hear(self) -> Any:
+        """The answer to what it was told."""
+        with self._noticing_its_end():
+            verdict, answer = self._connection.recv()
         if verdict == "failed":
             raise ArmRefusal(answer)
         return answer
+
+    @contextmanager
+    def _noticing_its_end(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, ConnectionError) as error:
+            raise ArmError(f"the arm of {self.state.label} has ended {_how(self._process)}") from error
+
+    def pin(self, core: int) -> None:
+        """Let it run on this core alone."""
+        with contextlib.suppress(ProcessLookupError):  # it has ended: who asks it next is told
+            os.sched_setaffinity(self._process.number, {core})
 
     def kill(self) -> None:
         """End it now, whatever it computes; who waits for its answer sees it end."""
@@ -66,51 +114,144 @@ class Arm:
         return Path(self.facts["gradrace"]).resolve().is_relative_to(self.state.folder.resolve())
 
     @property
-    def _stdin(self) -> IO[bytes]:
-        return cast(IO[bytes], self._process.stdin)
+    def place(self) -> str:
+        """Where its package lies: in the state itself, or installed."""
+        package = Path(self.facts["gradrace"]).resolve()
+        return f"its own {package.relative_to(self.state.folder.resolve())}" if self.has_own_package else str(package)
 
 
-def _how(process: subprocess.Popen[bytes]) -> str:
-    try:
-        code = process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
+def _how(process: Process) -> str:
+    code = process.exit_code()
+    if code is None:
         return "its answers without ending itself"
     return f"by signal {-code}" if code < 0 else f"with exit code {code}"
 
 
 @contextmanager
-def started(state: State, python: str = sys.executable) -> Iterator[Arm]:
-    """The arm of a state, ended at the end of the block. Raises ArmError where its packages cannot be imported."""
+def started(state: State, python: str = sys.executable, baton: Connection | None = None) -> Iterator[Arm]:
+    """The arm of a state, ended at the end of the block. Raises ArmError where its interpreter cannot be started."""
     path = os.pathsep.join(map(str, state.import_path))
-    # The same environment for both but for the folder: one thread, and nothing written that would outlive the run.
-    temporary = state.folder.with_name(f"{state.folder.name}-tmp")
-    temporary.mkdir(exist_ok=True)
-    environment = {
-        **os.environ,
-        **dict.fromkeys(THREADS, "1"),
-        "PYTHONPATH": path,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "TMPDIR": str(temporary),
-    }
-    environment.setdefault("PYTHONHASHSEED", "0")
-    try:
-        process = subprocess.Popen(
-            [python, str(ARM)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=state.folder,
-            env=environment,
-        )
-    except OSError as error:
-        raise ArmError(f"the interpreter {python} of {state.label} cannot be started: {error.strerror}") from error
-    try:
-        yield Arm(state, process)
-    finally:
-        for stream in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                cast(IO[bytes], stream).close()  # an arm that waits for a question ends by that
+    environment = {"PYTHONPATH": path, "TMPDIR": str(_temporary(state)), **(ALLOCATOR if baton else {})}
+    what = f"the interpreter {python} of {state.label}"
+    with _spawned([python, str(ARM)], state.folder, environment, what, baton) as (connection, process):
+        yield Arm(state, connection, process)
+
+
+class ForkServer:
+    """The gate's side of `forkserver.py`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def hold(self, scenario: str, numbers: Mapping[str, Any]) -> None:
+        """Numbers for every arm that is forked from now on."""
+        self._send("hold", scenario, numbers)
+
+    @contextmanager
+    def forked(self, state: State, baton: Connection) -> Iterator[Arm]:
+        """A new arm of a state, ended at the end of the block."""
+        ours, theirs = Pipe()
+        with ours:
+            with theirs:
+                self._send("fork", str(state.folder), list(map(str, state.import_path)), str(_temporary(state)))
+                for end in (theirs, baton):
+                    send_handle(self._connection, end.fileno(), None)
+                process = _Forked(self, self._receive())
+            yield Arm(state, ours, process)
+        process.exit_code()
+
+    def exit_code(self, process: int) -> int:
+        """Of an arm that has ended, or is about to."""
+        self._send("wait", process)
+        return self._receive()
+
+    def _send(self, name: str, *arguments: Any) -> None:
         try:
-            process.wait(timeout=2)
+            self._connection.send((name, arguments))
+        except ConnectionError as error:
+            raise ArmError("the process that forks the arms has ended") from error
+
+    def _receive(self) -> int:
+        try:
+            number: int = self._connection.recv()
+        except (EOFError, ConnectionError) as error:
+            raise ArmError("the process that forks the arms has ended") from error
+        return number
+
+
+class _Forked:
+    """An arm that is a child of the fork server, and so can be waited for there only."""
+
+    def __init__(self, server: ForkServer, number: int) -> None:
+        self._server, self.number = server, number
+        self._code: int | None = None
+
+    def exit_code(self) -> int:
+        if self._code is None:
+            self._code = self._server.exit_code(self.number)
+        return self._code
+
+    def kill(self) -> None:
+        if self._code is None:  # else its number may be somebody else's by now
+            os.kill(self.number, signal.SIGKILL)
+
+
+@contextmanager
+def fork_server(folder: Path, python: str = sys.executable) -> Iterator[ForkServer]:
+    """A process to fork arms from, with the environment of what is timed."""
+    with _spawned([python, str(FORKSERVER)], folder, ALLOCATOR, "the fork server") as (connection, _):
+        yield ForkServer(connection)
+
+
+class _Spawned:
+    """An arm that is a child of the gate."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process, self.number = process, process.pid
+
+    def exit_code(self) -> int | None:
+        try:
+            return self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+@contextmanager
+def _spawned(
+    command: list[str], folder: Path, environment: Mapping[str, str], what: str, baton: Connection | None = None
+) -> Iterator[tuple[Connection, _Spawned]]:
+    """A process in this folder, and the connection whose number is its first argument; that of a baton follows."""
+    ours, theirs = Pipe()
+    handles = [end.fileno() for end in (theirs, baton) if end is not None]
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with ours:
+        try:
+            process = subprocess.Popen(
+                [*command, *map(str, handles)],
+                stdin=subprocess.DEVNULL,
+                cwd=folder,
+                env={"PYTHONHASHSEED": "0", **inherited, **dict.fromkeys(THREADS, "1"), **environment},
+                pass_fds=handles,
+            )
+        except OSError as error:
+            raise ArmError(f"{what} cannot be started: {error.strerror}") from error
+        finally:
+            theirs.close()
+        try:
+            yield ours, _Spawned(process)
+        finally:
+            ours.close()  # a process that waits for a question ends by that
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=2)
             process.kill()
             process.wait()
+
+
+def _temporary(state: State) -> Path:
+    """Where a state may write: nothing that it leaves there outlives the run."""
+    folder = state.folder.with_name(f"{state.folder.name}-tmp")
+    folder.mkdir(exist_ok=True)
+    return folder

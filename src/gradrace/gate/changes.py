@@ -8,7 +8,7 @@ Both arms ran on the same numbers, with one thread: code that has not changed gi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,40 +46,53 @@ class GradientChange:
         return f"changed: {self.output}{at} {self.base:.17g} → {self.head:.17g}, {self.units:.3g} × the tolerance"
 
 
-def compare_outputs(base: Mapping[str, Any], head: Mapping[str, Any]) -> GradientChange:
-    """The worst change among the outputs of two answers of `examine`."""
-    if set(base["outputs"]) != set(head["outputs"]):
-        old, new = (", ".join(each["outputs"]) for each in (base, head))
+Outputs = Mapping[str, np.ndarray | None]
+
+
+def are_identical(base: Outputs, head: Outputs) -> bool:
+    """The same outputs, to the last bit?"""
+    return set(base) == set(head) and all(_is_identical(base[name], head[name]) for name in head)
+
+
+def _is_identical(old: np.ndarray | None, new: np.ndarray | None) -> bool:
+    if old is None or new is None:
+        return old is new
+    return old.dtype == new.dtype and old.shape == new.shape and old.tobytes() == new.tobytes()
+
+
+def compare_outputs(base: Outputs, head: Outputs, yardsticks: Sequence[Mapping[str, Any]]) -> GradientChange:
+    """The worst change among the outputs. yardsticks: what each state answers, and none of which need be there."""
+    if set(base) != set(head):
+        old, new = (", ".join(each) for each in (base, head))
         return GradientChange("changed", "the outputs", reason=f"are {new} where they were {old}", units=math.inf)
-    found = [_compare(name, base, head) for name in head["outputs"]]
+    found = [_compare(name, base[name], head[name], yardsticks) for name in head]
     return max(found, key=lambda change: (GRADIENT.index(change.status), change.units))
 
 
-def _compare(name: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> GradientChange:
-    old, new = base["outputs"][name], head["outputs"][name]
-    if old is None and new is None:
+def _compare(
+    name: str, old: np.ndarray | None, new: np.ndarray | None, yardsticks: Sequence[Mapping[str, Any]]
+) -> GradientChange:
+    if _is_identical(old, new):
         return GradientChange("bitwise equal", name)
     if old is None or new is None:
         words = ["None" if each is None else "a tensor" for each in (old, new)]
         return GradientChange("changed", name, reason=f"is {words[1]} where it was {words[0]}", units=math.inf)
-    if old.dtype == new.dtype and old.shape == new.shape and old.tobytes() == new.tobytes():
-        return GradientChange("bitwise equal", name)
     if old.shape != new.shape:
         return GradientChange("changed", name, reason=f"has shape {new.shape} where it had {old.shape}", units=math.inf)
     if old.dtype != new.dtype:
         return GradientChange("changed", name, reason=f"is {new.dtype} where it was {old.dtype}", units=math.inf)
-    return _compare_entries(name, old, new, base, head)
+    return _compare_entries(name, old, new, yardsticks)
 
 
 def _compare_entries(
-    name: str, old: np.ndarray, new: np.ndarray, base: Mapping[str, Any], head: Mapping[str, Any]
+    name: str, old: np.ndarray, new: np.ndarray, yardsticks: Sequence[Mapping[str, Any]]
 ) -> GradientChange:
     difference = np.abs(new.astype(np.float64) - old.astype(np.float64))
     # NaN beside NaN, and an infinity beside the same, has not changed; any other non-finite entry has, by infinity.
     difference = np.where((old == new) | (np.isnan(old) & np.isnan(new)), 0.0, np.nan_to_num(difference, nan=math.inf))
     index = np.unravel_index(int(np.argmax(difference)), difference.shape) if difference.size else ()
-    allowed = 2 * max(each["tolerances"].get(name, 0.0) for each in (base, head))
-    scale = max(each["scales"].get(name, 0.0) for each in (base, head))
+    allowed = 2 * max((each["tolerances"].get(name, 0.0) for each in yardsticks), default=0.0)
+    scale = max((each["scales"].get(name, 0.0) for each in yardsticks), default=0.0)
     worst = float(difference[index]) if difference.size else 0.0
     units = worst / (allowed * scale) if worst and allowed * scale else worst and math.inf
     return GradientChange(

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gradrace import ledger
 from gradrace.gate.arms import Arm, ArmRefusal
-from gradrace.gate.changes import GradientChange, WorkChange, compare_outputs, compare_work
+from gradrace.gate.changes import GradientChange, WorkChange, are_identical, compare_outputs, compare_work
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Kernel:
     """One case in both states.
 
     state: `both`, `new`, `gone`, `skipped` (in head), `broken` (head raises where base does not), `mended` (the other
-    way round) or `refused` (both raise); `reason` says more.
+    way round) or `refused` (both raise); `reason` says more. seconds: of its first call in head.
     """
 
     id: str
@@ -29,6 +30,9 @@ class Kernel:
     reason: str = ""
     gradient: GradientChange | None = None
     work: WorkChange | None = None
+    scenario: str = ""
+    is_compiled: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ def compare(base: Arm, head: Arm, asked: Asked, track: Track) -> list[Kernel]:
         for name in track(both):
             if numbers[0] != scenario_of[name]:  # cases stand scenario by scenario
                 numbers = (scenario_of[name], head.ask("numbers", name))
-            answers = [pool.submit(_examine, arm, name, numbers[1]) for arm in (base, head)]
-            kernels.append(_kernel(name, *(each.result() for each in answers)))
+            asked_both = partial(_ask_both, pool, base, head)
+            kernels.append(_kernel(name, scenario_of[name], numbers[1], asked_both))
     return kernels
 
 
@@ -79,20 +83,37 @@ def _both_at_once(*arms: Arm) -> Iterator[ThreadPoolExecutor]:
             raise
 
 
-def _examine(arm: Arm, name: str, numbers: Any) -> Any:
-    """The answer, or a sentence where the case raises."""
-    try:
-        return arm.ask("examine", name, numbers)
-    except ArmRefusal as refusal:
-        return str(refusal)
+def _ask_both(pool: ThreadPoolExecutor, base: Arm, head: Arm, *question: Any) -> list[Any]:
+    """Both answers; in place of one a sentence, where the case raises."""
+
+    def answer(arm: Arm) -> Any:
+        try:
+            return arm.ask(*question)
+        except ArmRefusal as refusal:
+            return str(refusal)
+
+    return list(pool.map(answer, (base, head)))
 
 
-def _kernel(name: str, base: Any, head: Any) -> Kernel:
+def _kernel(name: str, scenario: str, numbers: Any, ask_both: Callable[..., list[Any]]) -> Kernel:
+    base, head = ask_both("examine", name, numbers)
     if isinstance(head, str):
         return Kernel(name, "refused" if isinstance(base, str) else "broken", head)
     if isinstance(base, str):
         return Kernel(name, "mended", base)
-    return Kernel(name, "both", "", compare_outputs(base, head), compare_work(base["work"], head["work"]))
+    outputs = base["outputs"], head["outputs"]
+    # Exact values may take a second: only a difference has to be measured.
+    yardsticks = [] if are_identical(*outputs) else ask_both("yardsticks", name)
+    return Kernel(
+        name,
+        "both",
+        "",
+        compare_outputs(*outputs, [each for each in yardsticks if not isinstance(each, str)]),
+        compare_work(base["work"], head["work"]),
+        scenario,
+        is_compiled=bool(head["work"]) and head["work"]["is_compiled"],
+        seconds=head["seconds"],
+    )
 
 
 def compare_kinks(base: Arm, head: Arm, asked: Asked, kernels: Iterable[Kernel]) -> list[ledger.Difference]:

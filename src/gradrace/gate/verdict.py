@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gradrace.gate.comparing import Kernel
+from gradrace.gate.contest import Control
+from gradrace.gate.timing import Timing
 from gradrace.ledger import Difference
 
 PASS, REGRESSION, USAGE, NOTHING_MEASURED, UNFIT, CRASHED = range(6)
 """The exit codes."""
+
+
+COLOURS = ("red", "notice", "gain")
+"""In the order of their importance."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,34 @@ class Finding:
     text: str
 
 
+@dataclass(frozen=True)
+class Stance:
+    """What is red by choice. strict: what is undecided too; reported: work and time are only said, never red, as
+    between two interpreters.
+    """
+
+    strict: bool = False
+    reported: bool = False
+
+
+USUAL = Stance()
+
+
 def findings(
-    kernels: Iterable[Kernel], kinks: Iterable[Difference], acknowledged: Mapping[tuple[str, str], str]
+    kernels: Iterable[Kernel],
+    kinks: Iterable[Difference],
+    timings: Mapping[str, Timing],
+    acknowledged: Mapping[tuple[str, str], str],
+    stance: Stance = USUAL,
 ) -> list[Finding]:
     """All that is to be said; red that is acknowledged is a notice with its reason."""
-    found = [finding for kernel in kernels for finding in _of(kernel)]
+    found = []
+    for kernel in kernels:
+        timing = timings.get(kernel.id)
+        found += _of(kernel) + _of_work(kernel, timing) + (_of_time(timing, stance) if timing else [])
     found += [Finding(each.id, "kink", "red", f"the kink moved: {each}") for each in kinks]
+    if stance.reported:
+        found = [_reported(finding) for finding in found]
     return [_excused(finding, acknowledged) for finding in found]
 
 
@@ -42,11 +71,40 @@ def _of(kernel: Kernel) -> list[Finding]:
         found.append(Finding(kernel.id, "gradient", "notice", f"it raises in both states: {kernel.reason}"))
     if kernel.gradient is not None and kernel.gradient.status == "changed":
         found.append(Finding(kernel.id, "gradient", "red", str(kernel.gradient)))
-    if kernel.work is not None and kernel.work.status != "same":
-        risen = kernel.work.risen
-        colour = {"more": "red", "notice": "notice", "gain": "gain"}[kernel.work.status]
-        found.append(Finding(kernel.id, ",".join(risen) or "ops", colour, str(kernel.work)))
     return found
+
+
+def _of_work(kernel: Kernel, timing: Timing | None) -> list[Finding]:
+    if kernel.work is None or kernel.work.status == "same":
+        return []
+    what = ",".join(kernel.work.risen) or "ops"
+    if kernel.work.status == "more" and timing is not None and timing.judgement == "faster":
+        return [Finding(kernel.id, what, "notice", f"{kernel.work} (faster in return)")]
+    colour = {"more": "red", "notice": "notice", "gain": "gain"}[kernel.work.status]
+    return [Finding(kernel.id, what, colour, str(kernel.work))]
+
+
+def _of_time(timing: Timing, stance: Stance) -> list[Finding]:
+    if timing.failure:
+        return [Finding(timing.id, "time", "notice", f"it raises when it is timed: {timing.failure}")]
+    if timing.judgement == "undecided":
+        return [Finding(timing.id, "time", "red", f"undecided: {spell(timing)}")] if stance.strict else []
+    colour = {"slower": "red", "faster": "gain"}.get(timing.judgement)
+    return [Finding(timing.id, "time", colour, f"{timing.judgement}: {spell(timing)}")] if colour else []
+
+
+def spell(timing: Timing) -> str:
+    """The ratio with its interval, and the pairs that it comes from."""
+    found = timing.estimate
+    if not math.isfinite(found.high):
+        return f"{found.pairs} pairs are too few for an interval"
+    return f"{found.ratio:.3f} × the time, {found.low:.3f} to {found.high:.3f}, {found.pairs} pairs"
+
+
+def _reported(finding: Finding) -> Finding:
+    if finding.colour != "red" or finding.what in ("gradient", "kink"):
+        return finding
+    return Finding(finding.id, finding.what, "notice", finding.text)
 
 
 def _excused(finding: Finding, acknowledged: Mapping[tuple[str, str], str]) -> Finding:
@@ -65,12 +123,16 @@ class Verdict:
     sentence: str
 
 
-def judge(kernels: Sequence[Kernel], found: Sequence[Finding]) -> Verdict:
-    red = [finding for finding in found if finding.colour == "red"]
+def judge(kernels: Sequence[Kernel], found: Sequence[Finding], controls: Sequence[Control] = ()) -> Verdict:
+    """A clock that fails its controls says nothing; what needs no clock is judged all the same."""
+    flagged = [control for control in controls if control.is_flagged]
+    red = [finding for finding in found if finding.colour == "red" and not (flagged and finding.what == "time")]
     compared = sum(kernel.state not in ("skipped", "new", "gone") for kernel in kernels)
     new = sum(kernel.state == "new" for kernel in kernels)
     if red:
         return Verdict("regression", REGRESSION, f"{len(red)} findings are red, of {compared} kernels compared")
+    if flagged:
+        return Verdict("machine unfit", UNFIT, _unfit(flagged[0]))
     if compared:
         return Verdict("pass", PASS, f"{compared} kernels compared, none is red")
     if new:
@@ -78,13 +140,24 @@ def judge(kernels: Sequence[Kernel], found: Sequence[Finding]) -> Verdict:
     return Verdict("nothing measured", NOTHING_MEASURED, "no kernel could be compared: each is skipped, or gone")
 
 
-def as_json(kernel: Kernel) -> dict[str, Any]:
-    """The kernel's row in the gate's document."""
+def _unfit(control: Control) -> str:
+    found = f"{control.timing.judgement}: {spell(control.timing)}"
+    if control.kind == "torch alone":
+        return (
+            f"a kernel of torch alone is {found}; something beside the kernels, such as a thread that one of the "
+            "states starts, disturbs the clock"
+        )
+    return f"{control.timing.id} raced against itself is {found}; run again when the machine is quieter"
+
+
+def as_json(kernel: Kernel, timing: Timing | None = None) -> dict[str, Any]:
+    """The kernel's row in the gate's document; without a timing its judgement is None."""
     gradient, work = kernel.gradient, kernel.work
     return {
         "id": kernel.id,
         "state": kernel.state,
         "reason": kernel.reason,
+        **(timing_as_json(timing) if timing else UNTIMED),
         "gradient": None
         if gradient is None
         else {
@@ -103,3 +176,25 @@ def as_json(kernel: Kernel) -> dict[str, Any]:
             "operations": {name: list(pair) for name, pair in work.operations.items()},
         },
     }
+
+
+def timing_as_json(timing: Timing) -> dict[str, Any]:
+    """smallest: the least slowdown that would have been found nine times in ten, such as 0.05."""
+    found = timing.estimate
+    return {
+        "judgement": timing.judgement,
+        "ratio": found.ratio,
+        "low": found.low,
+        "high": found.high,
+        "pairs": found.pairs,
+        "seconds": timing.seconds,
+        "base_s": timing.base_s,
+        "head_s": timing.head_s,
+        "smallest": timing.smallest,
+        "failure": timing.failure or None,
+    }
+
+
+UNTIMED = dict.fromkeys(
+    ("judgement", "ratio", "low", "high", "pairs", "seconds", "base_s", "head_s", "smallest", "failure")
+)

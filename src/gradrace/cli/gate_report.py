@@ -1,0 +1,125 @@
+"""What the gate says: a table for people, and Markdown for a pull request."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gradrace.cli.common import print_table
+from gradrace.gate.outcome import Outcome
+from gradrace.gate.timing import Timing
+from gradrace.gate.verdict import spell
+
+STYLES = {"red": "bold red", "notice": "yellow", "gain": "green"}
+MARKS = {"red": "❌", "notice": "⚠️", "gain": "✅"}
+
+FEW = 30
+"""Up to so many kernels the table of times shows all; of more those that are not the same."""
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """On standard output: what was compared, what is to be said, the times, the counts, and the verdict last."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    for role, seen in (("base", outcome.base), ("head", outcome.head)):
+        print(f"{role}: {seen.label}, gradrace from {seen.place}, torch {seen.facts['torch']}")
+    _print_findings(outcome)
+    _print_times(outcome)
+    for line in summary(outcome):
+        print(line)
+    style = "green" if outcome.verdict.exit_code == 0 else "bold red"
+    Console().print(
+        f"[{style}]{outcome.verdict.word}[/{style}]: {escape(outcome.verdict.sentence)}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _print_findings(outcome: Outcome) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not outcome.findings:
+        return
+    table = Table("kernel", "what changed")
+    for finding in outcome.findings:
+        style = STYLES[finding.colour]
+        table.add_row(escape(finding.id), f"[{style}]{finding.colour}[/{style}]: {escape(finding.text)}")
+    print_table(table, [finding.id for finding in outcome.findings], details=64)
+
+
+def _print_times(outcome: Outcome) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = _shown(outcome)
+    if not shown:
+        return
+    table = Table("kernel", "time")
+    for timing in shown:
+        table.add_row(escape(timing.id), escape(f"{timing.judgement}: {spell(timing)}"))
+    print_table(table, [timing.id for timing in shown], details=64)
+
+
+def _shown(outcome: Outcome) -> list[Timing]:
+    timings = list(outcome.timings.values())
+    return timings if len(timings) <= FEW else [each for each in timings if each.judgement != "same"]
+
+
+def summary(outcome: Outcome) -> list[str]:
+    """The counts, in a few lines."""
+    states = Counter(kernel.state for kernel in outcome.kernels)
+    gradients = Counter(kernel.gradient.status for kernel in outcome.kernels if kernel.gradient)
+    work = Counter(kernel.work.status for kernel in outcome.kernels if kernel.work)
+    lines = [f"gradients: {_counted(gradients)}", f"work: {_counted(work)}", f"time: {_time(outcome)}"]
+    others = {name: count for name, count in states.items() if name != "both"}
+    if others:
+        lines.append(f"kernels: {_counted(others)}")
+    return lines + _clock(outcome)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none compared"
+
+
+def _time(outcome: Outcome) -> str:
+    if outcome.contest is None:
+        return "not measured"
+    return _counted(Counter(each.judgement for each in outcome.timings.values()))
+
+
+def _clock(outcome: Outcome) -> list[str]:
+    """How far the times can be trusted."""
+    if outcome.contest is None:
+        return []
+    controls = outcome.contest.controls
+    flagged = sum(each.is_flagged for each in controls)
+    lines = [f"controls: {len(controls)} raced against themselves, {flagged or 'none'} of them flagged"]
+    if smallest := outcome.smallest:
+        typical, worst = smallest
+        lines.append(
+            f"could have seen: a slowdown of {typical:.1%} in a typical kernel, of {worst.smallest:.1%} in {worst.id}"
+        )
+    return lines
+
+
+def markdown(outcome: Outcome) -> str:
+    """A comment of a pull request: the verdict first, then what is red, then the rest."""
+    base, head = outcome.base.label, outcome.head.label
+    lines = [f"### gradrace: {outcome.verdict.word}", "", f"{outcome.verdict.sentence}. Base {base}, head {head}.", ""]
+    if outcome.findings:
+        rows = [(MARKS[each.colour], f"`{each.id}`", each.text) for each in outcome.findings]
+        lines += [*_rows(("", "kernel", "what changed"), rows), ""]
+    undecided = [each for each in outcome.timings.values() if each.judgement == "undecided"]
+    if undecided:
+        times = [(f"`{each.id}`", spell(each)) for each in undecided]
+        lines += ["<details><summary>times that are undecided</summary>", "", *_rows(("kernel", "time"), times)]
+        lines += ["", "</details>", ""]
+    lines += [f"- {line}" for line in summary(outcome)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *escaped)]

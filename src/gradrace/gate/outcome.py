@@ -1,0 +1,120 @@
+"""All that a run of the gate has found, as a value: from it come the table, the comment and the JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from gradrace.environment import describe
+from gradrace.gate import verdict
+from gradrace.gate.arms import THREADS, Arm
+from gradrace.gate.comparing import Kernel
+from gradrace.gate.contest import Contest
+from gradrace.gate.timing import Rules, Timing
+from gradrace.gate.verdict import Finding, Stance, Verdict
+from gradrace.ledger import Difference
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One of the two states: its label, commit, versions, and where its package lies."""
+
+    label: str
+    commit: str | None
+    facts: Mapping[str, str]
+    place: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was compared, what it means, and on which machine. contest: None where nothing was timed."""
+
+    base: Seen
+    head: Seen
+    kernels: Sequence[Kernel]
+    kinks: Sequence[Difference]
+    contest: Contest | None
+    rules: Rules
+    findings: Sequence[Finding]
+    verdict: Verdict
+    environment: Mapping[str, Any]
+
+    @property
+    def timings(self) -> Mapping[str, Timing]:
+        return self.contest.timings if self.contest else {}
+
+    @property
+    def smallest(self) -> tuple[float, Timing] | None:
+        """The least slowdown that would have been found in half of the kernels, and the kernel where it is largest."""
+        known = [timing for timing in self.timings.values() if timing.smallest is not None]
+        if not known:
+            return None
+        return median(_smallest(timing) for timing in known), max(known, key=_smallest)
+
+    def as_json(self) -> dict[str, Any]:
+        smallest = self.smallest
+        return {
+            "verdict": self.verdict.word,
+            "exit_code": self.verdict.exit_code,
+            "base": {"label": self.base.label, "commit": self.base.commit, **self.base.facts},
+            "head": {"label": self.head.label, "commit": self.head.commit, **self.head.facts},
+            "margin": self.rules.margin,
+            "alpha": self.rules.alpha,
+            "budget_s": self.rules.budget_s,
+            "smallest": smallest and smallest[0],
+            "kernels": [verdict.as_json(kernel, self.timings.get(kernel.id)) for kernel in self.kernels],
+            "controls": [
+                {"kind": each.kind, "id": each.timing.id, **verdict.timing_as_json(each.timing)}
+                for each in (self.contest.controls if self.contest else ())
+            ],
+            "kinks": [str(each) for each in self.kinks],
+            "findings": list(map(asdict, self.findings)),
+            "environment": self.environment,
+        }
+
+
+def _smallest(timing: Timing) -> float:
+    return timing.smallest or 0.0
+
+
+def conclude(
+    base: Arm,
+    head: Arm,
+    kernels: Sequence[Kernel],
+    kinks: Sequence[Difference],
+    contest: Contest | None,
+    rules: Rules,
+    reasons: Mapping[tuple[str, str], str],
+    stance: Stance,
+) -> Outcome:
+    """From what was found to what is said of it."""
+    timings = contest.timings if contest else {}
+    found = verdict.findings(kernels, kinks, timings, reasons, stance)
+    controls = contest.controls if contest else ()
+    return Outcome(
+        _seen(base),
+        _seen(head),
+        kernels,
+        kinks,
+        contest,
+        rules,
+        sorted(found, key=lambda each: verdict.COLOURS.index(each.colour)),
+        verdict.judge(kernels, found, controls),
+        _environment(contest),
+    )
+
+
+def _seen(arm: Arm) -> Seen:
+    return Seen(arm.state.label, arm.state.commit, arm.facts, arm.place)
+
+
+def _environment(contest: Contest | None) -> dict[str, Any]:
+    """Of what was timed: one thread in each arm, whatever this process has."""
+    raced = (
+        {"launch": contest.launch, "pinned_to": list(contest.cores), "allocator": dict(contest.allocator)}
+        if contest
+        else {}
+    )
+    return {**describe(), "threads": 1, "thread_variables": list(THREADS), **raced}

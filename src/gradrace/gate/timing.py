@@ -1,0 +1,184 @@
+"""Race two states against the clock until each kernel is decided, or the budget is spent.
+
+    Heat (two launches, kernels)  ->  rounds of launch pairs  ->  for each kernel a Timing
+
+Each round starts new pairs, and times what is still undecided: certainty comes from launches, not from repetitions
+inside one. One pair runs at a time: two of them on two cores take each other's time, and are no sooner done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, field
+from random import Random
+from statistics import median
+from typing import Any
+
+from gradrace.gate import pairs
+from gradrace.gate.arms import Arm, ArmRefusal
+from gradrace.gate.sequential import Decider, Estimate, holm, smallest_effect
+
+MOST_PAIRS = 200
+"""Of one kernel: what is not decided by then lies so near to the margin that it hardly matters."""
+
+FEW, MOST_LAPS = 8, 8
+"""With fewer kernels than this in a pair, each is timed several times, at most so many."""
+
+ALLOWANCE_S = 0.03
+"""By so much grows, from round to round, the time that a kernel may have had and still takes part."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """margin: a ratio within (1/(1 + margin), 1 + margin) is the same; alpha: the error rate of the whole suite;
+    budget_s: the seconds that all of it may take.
+    """
+
+    margin: float = 0.03
+    alpha: float = 0.01
+    budget_s: float = 150.0
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Kernels to be timed in the same two launches. cores: each pair runs on one of these; none: wherever it likes.
+
+    prepare: what each arm is asked first; numbers: those of a kernel, None where the arms have them already.
+    """
+
+    first: pairs.Launch
+    second: pairs.Launch
+    kernels: Sequence[str]
+    prepare: tuple[Any, ...]
+    numbers: Callable[[str], Any] = lambda name: None
+    cores: Sequence[int] = ()
+
+
+@dataclass
+class Entry:
+    """What is known of a kernel so far."""
+
+    name: str
+    decider: Decider
+    plan: pairs.Plan | None = None
+    laps: list[pairs.Lap] = field(default_factory=list)
+    seconds: float = 0.0
+    failure: str = ""
+
+    def is_open(self, level: float, alpha: float) -> bool:
+        if self.failure or len(self.laps) >= MOST_PAIRS:
+            return False
+        shown = self.decider.p_value
+        return min(shown("slower"), shown("faster")) > level and shown("same") > alpha
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The judgement on one kernel: `slower`, `faster`, `same` or `undecided`, of second against first.
+
+    base_s, head_s: medians over launches, seconds of a call; smallest: the least slowdown that would have been found
+    nine times in ten; seconds: what the judgement took; failure: why it could not be timed.
+    """
+
+    id: str
+    judgement: str
+    estimate: Estimate
+    base_s: float | None
+    head_s: float | None
+    smallest: float | None
+    seconds: float
+    failure: str = ""
+
+
+Report = Callable[[int, int, float], None]
+"""Told how many are decided, of how many, and the seconds that are left at most."""
+
+
+def race(heats: Sequence[Heat], rules: Rules, report: Report, random: Random) -> list[list[Timing]]:
+    """Each heat's timings. Raises ArmError where an arm ends."""
+    entries = [[Entry(name, Decider(rules.margin)) for name in heat.kernels] for heat in heats]
+    count = sum(map(len, entries))
+    level = rules.alpha / max(count, 1)  # what Holm asks of the first, and so enough for any
+    deadline, allowance = time.monotonic() + rules.budget_s, 0.0
+    while time.monotonic() < deadline:
+        still_open = [[entry for entry in row if entry.is_open(level, rules.alpha)] for row in entries]
+        report(count - sum(map(len, still_open)), count, deadline - time.monotonic())
+        if not any(still_open):
+            break
+        # A kernel of a second must not keep hundreds of a millisecond waiting: equal seconds, not equal pairs.
+        allowance = max(allowance + ALLOWANCE_S, min(entry.seconds for row in still_open for entry in row))
+        for heat, row in zip(heats, still_open, strict=True):
+            batch = [entry for entry in row if entry.seconds <= allowance]
+            if batch:
+                # The order of the kernels is fresh in each pair, and alike in both arms.
+                _run_pair(heat, random.sample(batch, len(batch)), random, deadline)
+    return [_timings(row, rules) for row in entries]
+
+
+def _run_pair(heat: Heat, batch: Sequence[Entry], random: Random, deadline: float) -> None:
+    begin = time.monotonic()
+    core = random.choice(heat.cores) if heat.cores else None
+    with pairs.launched(heat.first, heat.second, random, core) as arms:
+        for arm in arms:
+            arm.tell(*heat.prepare)
+        for arm in arms:
+            arm.hear()
+        share = (time.monotonic() - begin) / len(batch)
+        # When few are left, starting the pair is what costs: then each is timed several times in it.
+        laps = max(1, min(MOST_LAPS, FEW // len(batch)))
+        for entry in batch:
+            begin = time.monotonic()
+            if begin > deadline:
+                break
+            try:
+                measured = _time(arms, entry, heat, laps, random, core)
+            except ArmRefusal as refusal:
+                # What the other arm does is not known now: the rest of the batch gets its pair in the next round.
+                entry.failure = str(refusal)
+                break
+            entry.seconds += time.monotonic() - begin + share
+            if measured is not None:
+                entry.laps.append(measured)
+                entry.decider.add(measured.log_ratio)
+
+
+def _time(
+    arms: tuple[Arm, Arm], entry: Entry, heat: Heat, laps: int, random: Random, core: int | None
+) -> pairs.Lap | None:
+    """None from the first pair, which is there to find out how the kernel is to be timed."""
+    numbers = heat.numbers(entry.name)
+    for arm in arms:
+        arm.ask("load", entry.name, numbers)
+    if entry.plan is None:
+        entry.plan = pairs.plan(arms, can_share=core is not None)
+        return None
+    found = [pairs.lap(arms, entry.plan, random, core) for _ in range(laps)]
+    return pairs.Lap(*(median(column) for column in zip(*map(astuple, found), strict=True)))
+
+
+def _timings(row: Sequence[Entry], rules: Rules) -> list[Timing]:
+    """The judgements, with Holm's procedure over the kernels of a heat."""
+    judgements = ["same" if entry.decider.p_value("same") <= rules.alpha else "undecided" for entry in row]
+    for claim in ("slower", "faster"):
+        stands = holm([entry.decider.p_value(claim) for entry in row], rules.alpha)
+        judgements = [claim if shown else judgement for shown, judgement in zip(stands, judgements, strict=True)]
+    return [
+        _timing(entry, judgement, rules, rules.alpha / len(row))
+        for entry, judgement in zip(row, judgements, strict=True)
+    ]
+
+
+def _timing(entry: Entry, judgement: str, rules: Rules, level: float) -> Timing:
+    ratios = entry.decider.log_ratios
+    cap = len(ratios) if judgement == "undecided" else MOST_PAIRS
+    return Timing(
+        entry.name,
+        judgement,
+        entry.decider.estimate(),
+        median(lap.first for lap in entry.laps) if entry.laps else None,
+        median(lap.second for lap in entry.laps) if entry.laps else None,
+        smallest_effect(ratios, rules.margin, level, cap),
+        entry.seconds,
+        entry.failure,
+    )
