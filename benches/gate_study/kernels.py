@@ -60,8 +60,7 @@ class _Cubic(torch.autograd.Function):
     @staticmethod
     def backward(ctx, cotangent):
         (x,) = ctx.saved_tensors
-        gradient = 3 * x * x * cotangent
-        return gradient
+        return 3 * x * x * cotangent
 
 
 cubic = Family(

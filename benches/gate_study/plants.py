@@ -15,7 +15,7 @@ SLOW = {
         "def chain_8(x):\n    return _multiplied(x, 9)",
     ),
     "one more operation among 4": ("return _multiplied(x, 4)", "return _multiplied(x, 5)"),
-    "a clone in backward": ("    gradient = 3 * x * x * cotangent", "    gradient = (3 * x * x * cotangent).clone()"),
+    "a clone in backward": ("return 3 * x * x * cotangent", "return (3 * x * x * cotangent).clone()"),
     "a repeated factorisation": (
         "    return b @ solution + 2 * factor.",
         "    return b @ solution + 2 * torch.linalg.cholesky(matrix).",
@@ -41,7 +41,7 @@ PLANTED = {
 """Which change a kernel is slowed down by, by the beginning of its id."""
 
 WRONG = {
-    "a wrong gradient at equal speed": ("gradient = 3 * x * x * cotangent", "gradient = 2 * x * x * cotangent"),
+    "a wrong gradient at equal speed": ("return 3 * x * x * cotangent", "return 2 * x * x * cotangent"),
     "twice the saved bytes": ("        ctx.save_for_backward(x)", "        ctx.save_for_backward(x, x * 1)"),
     "a detached primal": ("    y = torch.tanh(x)", "    y = torch.tanh(x.detach()) + 0 * x"),
     "a kink moved": ("    return torch.relu(x).sum()", "    return x.clamp(min=0).sum()"),

@@ -17,6 +17,7 @@ from gradrace.files import write_text
 
 if TYPE_CHECKING:
     from gradrace.gate.arms import Arm
+    from gradrace.gate.asv import Place
     from gradrace.gate.comparing import Asked, Kernel
     from gradrace.gate.contest import Contest
     from gradrace.gate.outcome import Outcome
@@ -80,10 +81,7 @@ def run(options: argparse.Namespace) -> int:
     for file in (options.json, options.markdown):
         if file is not None and not file.resolve().parent.is_dir():
             raise UsageError(f"there is no folder {file.parent} to write {file.name} into")
-    if options.asv:
-        from gradrace.gate.asv import check
-
-        check(repo)
+    place = _asv_place(repo) if options.asv else None
     try:
         with workspace() as folder:
             outcome = _outcome(repo, revision, folder, options)
@@ -95,8 +93,8 @@ def run(options: argparse.Namespace) -> int:
         write_text(options.json, json.dumps(finite(outcome.as_json()), indent=1) + "\n")
     if options.markdown is not None:
         write_text(options.markdown, markdown(outcome))
-    if options.asv:
-        _add_to_asv(repo, outcome)
+    if place is not None:
+        _add_to_asv(place, repo, outcome)
     return _acknowledge(repo, outcome, options.acknowledge) if options.acknowledge else outcome.verdict.exit_code
 
 
@@ -165,10 +163,16 @@ def _progress() -> Iterator[Callable[[int, int, float], None]]:
         yield report
 
 
-def _add_to_asv(repo: Path, outcome: Outcome) -> None:
+def _asv_place(repo: Path) -> Place:
+    from gradrace.gate.asv import find
+
+    return find(repo)
+
+
+def _add_to_asv(place: Place, repo: Path, outcome: Outcome) -> None:
     from gradrace.gate.asv import add
 
-    for line in add(repo, outcome):
+    for line in add(place, repo, outcome):
         print(line)
 
 

@@ -70,6 +70,11 @@ def resolve(repo: Path, revision: str) -> str:
     return commit
 
 
+def date_of(repo: Path, commit: str) -> int:
+    """When a commit was made, in seconds since 1970."""
+    return int(_git(repo, "show", "-s", "--format=%ct", commit) or 0)
+
+
 def _if_shallow(repo: Path) -> str:
     if _git(repo, "rev-parse", "--is-shallow-repository") != "true":
         return ""

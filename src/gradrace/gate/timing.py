@@ -25,8 +25,8 @@ MOST_PAIRS = 200
 FEW, MOST_LAPS = 8, 8
 """With fewer kernels than this in a pair, each is timed several times, at most so many."""
 
-ALLOWANCE_S = 0.03
-"""By so much grows, from round to round, the time that a kernel may have had and still takes part."""
+ALLOWANCE_S = 0.1
+"""A kernel sits out while it has had twice the seconds of another, and this on top."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ class Entry:
 class Timing:
     """The judgement on one kernel: `slower`, `faster`, `same` or `undecided`, of second against first.
 
-    base_s, head_s: medians over launches, seconds of a call; smallest: the least slowdown that would have been found
-    nine times in ten; seconds: what the judgement took; failure: why it could not be timed.
+    base_samples, head_samples: seconds of a call, a number for each launch; smallest: the least slowdown that would
+    have been found nine times in ten; seconds: what the judgement took; failure: why it could not be timed.
     """
 
     id: str
     judgement: str
     estimate: Estimate
-    base_s: float | None
-    head_s: float | None
+    base_samples: Sequence[float]
+    head_samples: Sequence[float]
     smallest: float | None
     seconds: float
     failure: str = ""
@@ -100,14 +100,14 @@ def race(heats: Sequence[Heat], rules: Rules, report: Report, random: Random) ->
     entries = [[Entry(name, Decider(rules.margin)) for name in heat.kernels] for heat in heats]
     count = sum(map(len, entries))
     level = rules.alpha / max(count, 1)  # what Holm asks of the first, and so enough for any
-    deadline, allowance = time.monotonic() + rules.budget_s, 0.0
+    deadline = time.monotonic() + rules.budget_s
     while time.monotonic() < deadline:
         still_open = [[entry for entry in row if entry.is_open(level, rules.alpha)] for row in entries]
         report(count - sum(map(len, still_open)), count, deadline - time.monotonic())
         if not any(still_open):
             break
-        # A kernel of a second must not keep hundreds of a millisecond waiting: equal seconds, not equal pairs.
-        allowance = max(allowance + ALLOWANCE_S, min(entry.seconds for row in still_open for entry in row))
+        # A kernel of a second must not keep hundreds of a millisecond waiting: who has had much more time sits out.
+        allowance = ALLOWANCE_S + 2 * min(entry.seconds for row in still_open for entry in row)
         for heat, row in zip(heats, still_open, strict=True):
             batch = [entry for entry in row if entry.seconds <= allowance]
             if batch:
@@ -176,8 +176,8 @@ def _timing(entry: Entry, judgement: str, rules: Rules, level: float) -> Timing:
         entry.name,
         judgement,
         entry.decider.estimate(),
-        median(lap.first for lap in entry.laps) if entry.laps else None,
-        median(lap.second for lap in entry.laps) if entry.laps else None,
+        [lap.first for lap in entry.laps],
+        [lap.second for lap in entry.laps],
         smallest_effect(ratios, rules.margin, level, cap),
         entry.seconds,
         entry.failure,

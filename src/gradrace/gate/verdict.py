@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from gradrace.gate.comparing import Kernel
@@ -179,7 +180,9 @@ def as_json(kernel: Kernel, timing: Timing | None = None) -> dict[str, Any]:
 
 
 def timing_as_json(timing: Timing) -> dict[str, Any]:
-    """smallest: the least slowdown that would have been found nine times in ten, such as 0.05."""
+    """base_s, head_s: medians over launches, seconds of a call; smallest: the least slowdown that would have been
+    found nine times in ten, such as 0.05.
+    """
     found = timing.estimate
     return {
         "judgement": timing.judgement,
@@ -188,8 +191,8 @@ def timing_as_json(timing: Timing) -> dict[str, Any]:
         "high": found.high,
         "pairs": found.pairs,
         "seconds": timing.seconds,
-        "base_s": timing.base_s,
-        "head_s": timing.head_s,
+        "base_s": median(timing.base_samples) if timing.base_samples else None,
+        "head_s": median(timing.head_samples) if timing.head_samples else None,
         "smallest": timing.smallest,
         "failure": timing.failure or None,
     }
