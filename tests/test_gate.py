@@ -1,61 +1,16 @@
 """The gate on a foreign repository: what is wrong goes red, what is not stays green, and nothing is left behind."""
 
-import contextlib
-import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import gradrace
-from conftest import git
+from gate_project import KERNELS, MINE, Project, arms_in, lives, until
 from gradrace.gate.acknowledged import FILE
-
-KERNELS = """
-import os, signal, torch
-from gradrace import Family, Kink, size
-
-hinge = Family(
-    name="hinge", summary="max(0, 1 - m)", source="a test", primals=("m",), operators=("vjp",), baseline="relu",
-    sizes=(size("test", "bench", n=1000),), draw=lambda size, rng: {"m": rng.uniform(-2, 0.9, size["n"])},
-    kinks=(Kink("one", at=1.0, allowed=(-1.0, 0.0), value=0.0),),
-)
-
-@hinge.variant(source="relu")
-def relu(m):
-    return torch.relu(1 - m)
-
-square = Family(
-    name="square", summary="sum x^2", source="a test", primals=("x",), operators=("value_and_gradient",),
-    baseline="product", sizes=(size("test", "bench", n=1000),),
-    draw=lambda size, rng: {"x": rng.standard_normal(size["n"])},
-)
-
-@square.variant(source="a product")
-def product(x):
-    return (x * x).sum()
-
-@square.variant(source="a power")
-def power(x):
-    return (x**2).sum()
-
-@square.variant(source="a sum of products")
-def einsum(x):
-    return torch.einsum("i,i->", x, x)
-
-@square.variant(source="a norm")
-def norm(x):
-    return torch.linalg.vector_norm(x) ** 2
-
-@square.variant(source="one product too many")
-def wasteful(x):
-    return (x * x * 1.0).sum()
-"""
 
 CHANGES = {
     "return (x * x).sum()": "return (x * x.detach()).sum() * 1.0",
@@ -81,56 +36,9 @@ FORGED = 'import runpy, sys, torch; torch.__version__ = "9.9"; runpy.run_path(sy
 """An interpreter whose torch says that it is another version."""
 
 
-class Project:
-    """A project of somebody else, of one commit on main, and the gate run in it."""
-
-    def __init__(self, folder):
-        self.folder, self.temporary = folder / "repo", folder / "temporary"
-        self.folder.mkdir()
-        self.temporary.mkdir()
-        self.environment = {**os.environ, "TMPDIR": str(self.temporary), "COLUMNS": "160"}
-        git(self.folder, "init", "-q", "-b", "main")
-        self.write(KERNELS)
-        self.commit()
-
-    def write(self, text, name="kernels.py"):
-        (self.folder / name).write_text(text)
-
-    def commit(self):
-        git(self.folder, "add", "--all")
-        git(self.folder, "commit", "-q", "-m", "one more")
-
-    def command(self, *arguments, module="kernels"):
-        return (sys.executable, "-m", "gradrace.cli", "gate", "--module", module, *arguments)
-
-    def gate(self, *arguments, module="kernels"):
-        """Exit code, document, output; nothing is left behind."""
-        before = git(self.folder, "status", "--porcelain") if "--acknowledge" not in arguments else None
-        document = self.folder.parent / "gate.json"
-        document.unlink(missing_ok=True)
-        done = subprocess.run(
-            self.command("--json", str(document), *arguments, module=module),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=self.environment,
-            timeout=120,
-        )
-        assert "Traceback" not in done.stderr
-        assert list(self.temporary.iterdir()) == []
-        assert before is None or git(self.folder, "status", "--porcelain") == before
-        found = json.loads(document.read_text()) if document.exists() else None
-        return done.returncode, found, done.stdout + done.stderr
-
-
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path)
-
-
-MINE = ("HEAD", ".", "[hs][iq]*")
-"""The base, the working tree, and the two families of this project: hinge and square."""
 
 
 def test_no_change_passes_and_is_equal_to_the_bit(project):
@@ -296,7 +204,7 @@ def test_bad_input_is_one_sentence_and_exit_2(project, arguments, message):
 def test_an_interrupted_run_leaves_nothing(project):
     project.write(KERNELS.replace("return (x**2).sum()", "import time; print('asleep', flush=True); time.sleep(60)"))
     with subprocess.Popen(
-        project.command(*MINE),
+        project.command(*MINE, "--budget", "0"),
         cwd=project.folder,
         env=project.environment,
         stdout=subprocess.DEVNULL,
@@ -306,40 +214,23 @@ def test_an_interrupted_run_leaves_nothing(project):
         # What a kernel prints goes to standard error, and so it tells when it is reached.
         lines = iter(run.stderr.readline, "")
         assert any("asleep" in line for line in lines)
-        arms = _arms(project.temporary)
+        arms = arms_in(project.temporary)
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=30)
     assert len(arms) == 2
     assert run.returncode == 130
     assert errors.strip().endswith("gradrace: interrupted; nothing is left behind")
     assert list(project.temporary.iterdir()) == []
-    assert _until(lambda: not any(map(_lives, arms)))
+    assert until(lambda: not any(map(lives, arms)))
 
 
-def _until(condition, patience_s=30):
-    """What the condition answers as soon as it is true; False when it never is."""
-    end = time.monotonic() + patience_s
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    return False
-
-
-def _arms(temporary):
-    """The processes that run an arm out of this temporary folder."""
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if str(temporary) in os.readlink(f"/proc/{entry.name}/cwd"):
-                    found.append(int(entry.name))
-    return found
-
-
-def _lives(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def test_a_project_that_must_be_built_is_built_in_both_states(project):
+    needs = "import built\n" + KERNELS
+    project.write(needs)
+    project.commit()
+    project.write(needs.replace("one product too many", "a product more"))
+    build = "echo 'MADE = 1' > built.py"
+    assert project.gate("HEAD", ".", "square/product/*", "--build", build)[0] == 0
+    code, document, output = project.gate("HEAD", ".", "square/*", "--build", "echo no compiler >&2; exit 3")
+    assert (code, document) == (5, None)
+    assert "cannot be built by 'echo no compiler >&2; exit 3', which ends with 3: no compiler" in output

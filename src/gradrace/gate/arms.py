@@ -198,8 +198,9 @@ class _Forked:
 
 @contextmanager
 def fork_server(folder: Path, python: str = sys.executable) -> Iterator[ForkServer]:
-    """A process to fork arms from, with the environment of what is timed."""
-    with _spawned([python, str(FORKSERVER)], folder, ALLOCATOR, "the fork server") as (connection, _):
+    """A process to fork arms from, with the environment of what is timed. folder: goes away with the run."""
+    environment = {**ALLOCATOR, "TMPDIR": str(_made(folder / "forkserver-tmp"))}
+    with _spawned([python, str(FORKSERVER)], folder, environment, "the fork server") as (connection, _):
         yield ForkServer(connection)
 
 
@@ -252,6 +253,9 @@ def _spawned(
 
 def _temporary(state: State) -> Path:
     """Where a state may write: nothing that it leaves there outlives the run."""
-    folder = state.folder.with_name(f"{state.folder.name}-tmp")
+    return _made(state.folder.with_name(f"{state.folder.name}-tmp"))
+
+
+def _made(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder

@@ -1,0 +1,149 @@
+"""The gate against the clock, in a foreign repository: real launches, of slowdowns that no machine can overlook."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from gate_project import KERNELS, Project, arms_in, lives, until
+
+SPIN = "sum(range(100_000)); "
+"""Time without work: no operation, no byte, the same gradient. Several times what a kernel takes."""
+
+SQUARES = ("HEAD", ".", "square/*")
+ONE = ("HEAD", ".", "square/product/*")
+
+
+def spinning(text, body):
+    """The kernels, with one that spins before it computes."""
+    assert text.count(body) == 1
+    return text.replace(body, SPIN + body)
+
+
+def after_some_calls(body, then):
+    """The kernels, with one that does something else from its twentieth call on: comparing does not get that far."""
+    changed = KERNELS.replace(body, f"calls.append(1)\n    if len(calls) > 20: {then}\n    {body}")
+    return "import time\ncalls = []\n" + changed
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory):
+    """Five kernels: one slower, one faster with more work, one that raises at last, two alike."""
+    project = Project(tmp_path_factory.mktemp("raced"))
+    project.write(spinning(KERNELS, "return (x**2).sum()"))
+    project.commit()
+    slower = spinning(KERNELS, "return (x * x).sum()")
+    raises = after_some_calls("return (x * x * 1.0).sum()", "raise ValueError('tired')")
+    body = "return (x * x * 1.0).sum()"
+    start, end = raises.index("calls.append"), raises.index(body)
+    project.write("calls = []\n" + slower.replace("(x**2)", "(x.clone()**2)").replace(body, raises[start:end] + body))
+    return project.gate(*SQUARES, "--budget", "40")
+
+
+def of(raced, variant):
+    """The kernel of a variant, and its findings."""
+    _, document, _ = raced
+    (kernel,) = (each for each in document["kernels"] if each["id"].split("/")[1] == variant and each["judgement"])
+    return kernel, [each for each in document["findings"] if each["id"] == kernel["id"]]
+
+
+def test_a_slower_kernel_is_red_at_equal_gradient_and_work(raced):
+    kernel, findings = of(raced, "product")
+    assert (kernel["judgement"], kernel["gradient"]["status"], kernel["work"]["status"]) == (
+        "slower",
+        "bitwise equal",
+        "same",
+    )
+    assert kernel["low"] > 1.03 < kernel["ratio"] < kernel["high"]
+    assert kernel["pairs"] >= 9
+    assert [(each["colour"], each["what"]) for each in findings] == [("red", "time")]
+    code, document, output = raced
+    assert (code, document["verdict"]) == (1, "regression")
+    assert "red: slower: " in output
+
+
+def test_more_work_is_excused_by_less_time(raced):
+    kernel, findings = of(raced, "power")
+    assert (kernel["judgement"], kernel["work"]["status"]) == ("faster", "more")
+    assert {each["what"]: each["colour"] for each in findings} == {"time": "gain", "saved_bytes,peak_bytes": "notice"}
+    assert any(each["text"].endswith("(faster in return)") for each in findings)
+
+
+def test_a_kernel_that_raises_only_when_it_is_timed_is_said_and_stops_nothing(raced):
+    kernel, findings = of(raced, "wasteful")
+    assert kernel["failure"].startswith("ValueError: tired")
+    assert [each["colour"] for each in findings] == ["notice"]
+
+
+def test_the_document_tells_the_rules_the_controls_and_the_machine(raced):
+    _, document, output = raced
+    assert (document["margin"], document["alpha"], document["budget_s"]) == (0.03, 0.01, 40)
+    assert [each["kind"] for each in document["controls"]] == ["torch alone", *["base against base"] * 3]
+    assert {each["judgement"] for each in document["controls"]} <= {"same", "undecided"}
+    environment = document["environment"]
+    assert (environment["launch"], environment["threads"]) == ("fork", 1)
+    assert {"processor", "torch", "python", "pinned_to", "allocator"} <= environment.keys()
+    assert "controls: 4 raced against themselves, none of them flagged" in output
+
+
+def test_undecided_is_printed_and_red_only_if_strict(tmp_path):
+    project = Project(tmp_path)
+    code, document, output = project.gate(*ONE, "--budget", "0.1", "--strict")
+    assert (code, [each["what"] for each in document["findings"]]) == (1, ["time"])
+    assert "undecided: 0 pairs are too few for an interval" in output
+    assert "time: undecided 1" in output
+
+
+def test_a_head_that_disturbs_the_clock_itself_makes_the_machine_unfit(tmp_path):
+    """A thread that computes on and on: torch alone is slower with it, and that is no kernel's fault."""
+    project = Project(tmp_path)
+    thread = "import threading\ndef spin():\n    while True: pass\nthreading.Thread(target=spin, daemon=True).start()\n"
+    project.write(thread + KERNELS)
+    code, document, output = project.gate(*ONE, "--budget", "60")
+    assert (code, document["verdict"]) == (4, "machine unfit")
+    assert "machine unfit: a kernel of torch alone is slower" in output
+
+
+def test_an_arm_that_is_killed_while_it_races_has_no_verdict(tmp_path):
+    project = Project(tmp_path)
+    project.write(after_some_calls("return (x * x).sum()", "os.kill(os.getpid(), signal.SIGKILL)"))
+    code, document, output = project.gate(*ONE, "--budget", "60")
+    assert (code, document) == (5, None)
+    assert "the arm of working tree has ended by signal 9; there is no verdict" in output
+
+
+def test_an_interrupted_race_leaves_nothing(tmp_path):
+    project = Project(tmp_path)
+    project.write(after_some_calls("return (x * x).sum()", "print('asleep', flush=True); time.sleep(60)"))
+    with subprocess.Popen(
+        project.command(*ONE, "--budget", "60"),
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert any("asleep" in line for line in iter(run.stderr.readline, ""))
+        arms = arms_in(project.temporary)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=30)
+    assert len(arms) >= 4, "two that compared, and the pair"
+    assert run.returncode == 130
+    assert errors.strip().endswith("gradrace: interrupted; nothing is left behind")
+    assert list(project.temporary.iterdir()) == []
+    assert until(lambda: not any(map(lives, arms)))
+
+
+def test_two_interpreters_are_raced_by_spawning_and_their_times_only_reported(tmp_path):
+    project = Project(tmp_path)
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    other.chmod(0o755)
+    project.write(spinning(KERNELS, "return (x * x).sum()").replace("(x**2)", "(x.clone()**2)"))
+    code, document, _ = project.gate(
+        "HEAD", ".", "square/p*/*", "--head-python", str(other), "--budget", "2", "--strict"
+    )
+    assert (code, document["environment"]["launch"]) == (0, "spawn")
+    assert {each["colour"] for each in document["findings"]} == {"notice"}
+    assert {each["what"] for each in document["findings"]} == {"time", "saved_bytes,peak_bytes"}
