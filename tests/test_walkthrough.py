@@ -21,6 +21,8 @@ PAGE = ROOT / "docs" / "your_own_kernels.md"
 
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?(?: (append))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?(?: (?:ns|µs|ms|s)\b)?")
+WITHIN_THE_SCATTER = re.compile(r"^≈: the lead is within the scatter.*\n|≈ ?", re.MULTILINE)
+"""What the race says where the machine is too noisy to tell who leads, as it may be when tests run side by side."""
 FRAME = re.compile(r"[\s─━═│┃┏┓┗┛┡┩└┘┬┴┼╇┳╋=]+")
 
 
@@ -54,7 +56,7 @@ def as_pattern(printed: str) -> re.Pattern[str]:
 
 
 def normalised(output: str) -> str:
-    return NUMBER.sub("N", FRAME.sub(" ", output))
+    return NUMBER.sub("N", FRAME.sub(" ", WITHIN_THE_SCATTER.sub("", output)))
 
 
 def write(folder: Path, block: Block) -> None:

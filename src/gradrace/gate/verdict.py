@@ -145,8 +145,8 @@ def _unfit(control: Control) -> str:
     found = f"{control.timing.judgement}: {spell(control.timing)}"
     if control.kind == "torch alone":
         return (
-            f"a kernel of torch alone is {found}; something beside the kernels, such as a thread that one of the "
-            "states starts, disturbs the clock"
+            f"a kernel of torch alone is {found}; something beside the kernels disturbs the clock, such as a thread "
+            "that one of the states starts, or torch patched by it"
         )
     return f"{control.timing.id} raced against itself is {found}; run again when the machine is quieter"
 

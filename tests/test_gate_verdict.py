@@ -1,0 +1,94 @@
+"""From what was found to red and green: every rule of the verdict, on findings made by hand."""
+
+import math
+
+import pytest
+
+from gradrace.gate.changes import GradientChange, WorkChange
+from gradrace.gate.comparing import Kernel
+from gradrace.gate.contest import Control
+from gradrace.gate.sequential import Estimate
+from gradrace.gate.timing import Timing
+from gradrace.gate.verdict import Stance, as_json, findings, judge
+
+EQUAL = GradientChange("bitwise equal")
+MORE = WorkChange({"saved_bytes": (8, 16)})
+
+
+def timed(judgement, name="k", ratio=1.0, failure=""):
+    estimate = Estimate(ratio, ratio - 0.01, ratio + 0.01, 12)
+    return Timing(name, judgement, estimate, [1.0], [ratio], 0.04, 0.5, failure)
+
+
+def found_of(judgement=None, work=None, stance=None, acknowledged=None, failure=""):
+    kernel = Kernel("k", "both", gradient=EQUAL, work=work)
+    timings = {"k": timed(judgement, failure=failure)} if judgement else {}
+    stances = (stance,) if stance else ()
+    return {each.what: each for each in findings([kernel], [], timings, acknowledged or {}, *stances)}
+
+
+@pytest.mark.parametrize(("judgement", "colour"), [("slower", "red"), ("faster", "gain")])
+def test_time_is_red_or_a_gain(judgement, colour):
+    found = found_of(judgement)["time"]
+    assert (found.colour, found.text) == (colour, f"{judgement}: 1.000 × the time, 0.990 to 1.010, 12 pairs")
+
+
+@pytest.mark.parametrize("judgement", ["same", "undecided"])
+def test_nothing_is_said_of_what_is_the_same_or_undecided(judgement):
+    assert found_of(judgement) == {}
+
+
+def test_strict_means_that_undecided_is_red():
+    assert found_of("undecided", stance=Stance(strict=True))["time"].colour == "red"
+    assert found_of("same", stance=Stance(strict=True)) == {}
+
+
+@pytest.mark.parametrize(("judgement", "colour"), [(None, "red"), ("same", "red"), ("faster", "notice")])
+def test_only_less_time_excuses_more_work(judgement, colour):
+    assert found_of(judgement, MORE)["saved_bytes"].colour == colour
+
+
+def test_between_interpreters_time_and_work_are_only_said():
+    found = found_of("slower", MORE, Stance(reported=True))
+    assert {each.colour for each in found.values()} == {"notice"}
+
+
+def test_between_interpreters_a_gradient_is_red_all_the_same():
+    changed = GradientChange("changed", "x", (), 1.0, 2.0, math.inf)
+    (found,) = findings([Kernel("k", "both", gradient=changed)], [], {}, {}, Stance(reported=True))
+    assert found.colour == "red"
+
+
+def test_a_slowdown_can_be_acknowledged():
+    found = found_of("slower", acknowledged={("k", "time"): "safer"})["time"]
+    assert (found.colour, found.text[-21:]) == ("notice", "(acknowledged: safer)")
+
+
+def test_a_kernel_that_raises_when_it_is_timed_is_a_notice():
+    assert found_of("undecided", stance=Stance(strict=True), failure="ValueError: tired")["time"].colour == "notice"
+
+
+KERNELS = [Kernel("k", "both", gradient=EQUAL)]
+FLAGGED = Control("base against base", timed("slower", "c", 1.2))
+
+
+def test_a_flagged_control_makes_the_machine_unfit_and_its_times_void():
+    found = findings(KERNELS, [], {"k": timed("slower")}, {})
+    verdict = judge(KERNELS, found, [FLAGGED])
+    assert (verdict.exit_code, verdict.word) == (4, "machine unfit")
+    assert verdict.sentence.startswith("c raced against itself is slower: 1.200 × the time")
+
+
+def test_what_needs_no_clock_is_judged_on_an_unfit_machine_too():
+    kernels = [Kernel("k", "both", gradient=GradientChange("changed", "x", (), 1.0, 2.0, math.inf))]
+    assert judge(kernels, findings(kernels, [], {}, {}), [FLAGGED]).exit_code == 1
+
+
+@pytest.mark.parametrize("judgement", ["same", "undecided"])
+def test_a_control_that_ties_or_cannot_tell_flags_nothing(judgement):
+    assert judge(KERNELS, [], [Control("torch alone", timed(judgement))]).exit_code == 0
+
+
+def test_the_row_of_a_kernel_that_was_not_timed_has_the_same_keys():
+    assert as_json(KERNELS[0]).keys() == as_json(KERNELS[0], timed("same")).keys()
+    assert as_json(KERNELS[0])["judgement"] is None
