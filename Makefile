@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 MACHINE ?= shared-2core
 COMMITS ?= HEAD^!
 WORKERS ?= 2
+BASE ?=
+GATE ?=
 # With a GPU: LAUNCH=spawn
 LAUNCH ?= forkserver
 
-.PHONY: bench test lint dashboard catalogue clean
+.PHONY: bench test lint gate dashboard catalogue clean
 
 bench: $(VENV)/ready  ## check every kernel, time it, print the race
 	mkdir -p build
@@ -30,6 +32,9 @@ dashboard: $(VENV)/ready  ## run asv over the commits that lack results, then se
 	$(BIN)/asv run --machine $(MACHINE) --launch-method $(LAUNCH) --skip-existing-commits $(COMMITS)
 	$(BIN)/asv publish
 	$(BIN)/asv preview
+
+gate: $(VENV)/ready  ## may this change be merged? BASE=..., GATE="--strict ..."
+	$(BIN)/gradrace gate $(BASE) $(GATE)
 
 catalogue: $(VENV)/ready  ## rewrite the list of cases that asv tracks
 	$(BIN)/python benches/write_catalogue.py

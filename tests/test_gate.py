@@ -8,6 +8,7 @@ import pytest
 
 import gradrace
 from gate_project import KERNELS, MINE, Project
+from gradrace.cli import main
 from gradrace.gate.acknowledged import FILE
 
 CHANGES = {
@@ -193,6 +194,8 @@ def test_a_pattern_that_selects_nothing_measures_nothing(project):
     [
         (("nope",), "'nope' is no commit of this repository"),
         (("HEAD", ".", "*", "--markdown", "/no/such/folder/x.md"), "there is no folder /no/such/folder"),
+        (("HEAD", ".", "*", "--json", "."), ". cannot be written; name a file"),
+        (("HEAD", ".", "*", "--asv"), "--asv needs an asv.conf.json in "),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(project, arguments, message):
@@ -212,3 +215,19 @@ def test_a_project_that_must_be_built_is_built_in_both_states(project):
     code, document, output = project.gate("HEAD", ".", "square/*", "--build", "echo no compiler >&2; exit 3")
     assert (code, document) == (5, None)
     assert "cannot be built by 'echo no compiler >&2; exit 3', which ends with 3: no compiler" in output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--budget", "soon", "'soon' is no number"),
+        ("--budget", "-1", "-1 is no number of seconds"),
+        ("--margin", "3", "3 is not between 0 and 1"),
+        ("--head-python", "./no/python", "./no/python is no program that can be started"),
+    ],
+)
+def test_a_bad_option_is_said_before_anything_starts(option, value, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["gate", option, value])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err

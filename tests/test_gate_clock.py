@@ -1,5 +1,6 @@
 """The gate against the clock, in a foreign repository: real launches, of slowdowns that no machine can overlook."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def raced(tmp_path_factory):
     body = "return (x * x * 1.0).sum()"
     start, end = raises.index("calls.append"), raises.index(body)
     project.write("calls = []\n" + slower.replace("(x**2)", "(x.clone()**2)").replace(body, raises[start:end] + body))
-    return project.gate(*SQUARES, "--budget", "40", "--alpha", "0.2")
+    return project.gate(*SQUARES, "--budget", "22", "--alpha", "0.2")
 
 
 def of(raced, variant):
@@ -78,7 +79,7 @@ def test_a_kernel_that_raises_only_when_it_is_timed_is_said_and_stops_nothing(ra
 
 def test_the_document_tells_the_rules_the_controls_and_the_machine(raced):
     _, document, output = raced
-    assert (document["margin"], document["alpha"], document["budget_s"]) == (0.03, 0.2, 40)
+    assert (document["margin"], document["alpha"], document["budget_s"]) == (0.03, 0.2, 22)
     assert [each["kind"] for each in document["controls"]] == ["torch alone", *["base against base"] * 3]
     assert {each["judgement"] for each in document["controls"]} <= {"same", "undecided"}
     environment = document["environment"]
@@ -92,7 +93,7 @@ def test_a_head_that_disturbs_the_clock_itself_makes_the_machine_unfit(tmp_path)
     project = Project(tmp_path)
     patch = "tanh = torch.tanh\ntorch.tanh = lambda x: [tanh(x) for _ in range(50)][-1]\n"
     project.write("import torch\n" + patch + KERNELS)
-    code, document, output = project.gate(*ONE, "--budget", "30", "--alpha", "0.2")
+    code, document, output = project.gate(*ONE, "--budget", "14", "--alpha", "0.2")
     assert (code, document["verdict"]) == (4, "machine unfit")
     assert "machine unfit: a kernel of torch alone is slower" in output
 
@@ -115,14 +116,15 @@ def test_an_interrupted_race_leaves_nothing(tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     ) as run:
         assert any("asleep" in line for line in iter(run.stderr.readline, ""))
         arms = arms_in(project.temporary)
-        run.send_signal(signal.SIGINT)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all of them at once
         _, errors = run.communicate(timeout=30)
     assert len(arms) >= 4, "two that compared, and the pair"
     assert run.returncode == 130
-    assert errors.strip().endswith("gradrace: interrupted; nothing is left behind")
+    assert errors.strip() == "gradrace: interrupted; nothing is left behind"
     assert list(project.temporary.iterdir()) == []
     assert until(lambda: not any(map(lives, arms)))
 
@@ -138,4 +140,4 @@ def test_two_interpreters_are_raced_by_spawning_and_their_times_only_reported(tm
     )
     assert (code, document["environment"]["launch"]) == (0, "spawn")
     assert {each["colour"] for each in document["findings"]} == {"notice"}
-    assert {each["what"] for each in document["findings"]} == {"time", "saved_bytes,peak_bytes"}
+    assert {each["what"] for each in document["findings"]} == {"undecided", "saved_bytes,peak_bytes"}

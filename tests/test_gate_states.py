@@ -138,3 +138,13 @@ def test_a_process_that_has_the_number_of_a_dead_one_keeps_nothing(temporary):
 def test_folders_of_others_are_left_alone(temporary):
     (temporary / "gradrace-gate-notes-of-mine").mkdir()
     assert sweep() == []
+
+
+def test_what_is_kept_out_of_releases_is_laid_out_all_the_same(repo, tmp_path):
+    """`git archive` would leave it out, and the base would have no kernels."""
+    (repo / ".gitattributes").write_text("src export-ignore\n")
+    git(repo, "add", "--all")
+    git(repo, "commit", "-q", "-m", "three")
+    before = git(repo, "status", "--porcelain")
+    assert (lay_out(repo, "HEAD", tmp_path / "head").folder / "src" / "a.py").read_text() == "2"
+    assert git(repo, "status", "--porcelain") == before == ""

@@ -9,7 +9,7 @@ from gradrace.gate.comparing import Kernel
 from gradrace.gate.contest import Control
 from gradrace.gate.sequential import Estimate
 from gradrace.gate.timing import Timing
-from gradrace.gate.verdict import Stance, as_json, findings, judge
+from gradrace.gate.verdict import Stance, as_json, findings, judge, reds
 
 EQUAL = GradientChange("bitwise equal")
 MORE = WorkChange({"saved_bytes": (8, 16)})
@@ -39,7 +39,7 @@ def test_nothing_is_said_of_what_is_the_same_or_undecided(judgement):
 
 
 def test_strict_means_that_undecided_is_red():
-    assert found_of("undecided", stance=Stance(strict=True))["time"].colour == "red"
+    assert found_of("undecided", stance=Stance(strict=True))["undecided"].colour == "red"
     assert found_of("same", stance=Stance(strict=True)) == {}
 
 
@@ -64,8 +64,14 @@ def test_a_slowdown_can_be_acknowledged():
     assert (found.colour, found.text[-21:]) == ("notice", "(acknowledged: safer)")
 
 
-def test_a_kernel_that_raises_when_it_is_timed_is_a_notice():
-    assert found_of("undecided", stance=Stance(strict=True), failure="ValueError: tired")["time"].colour == "notice"
+@pytest.mark.parametrize(("strict", "colour"), [(False, "notice"), (True, "red")])
+def test_a_kernel_that_raises_when_it_is_timed(strict, colour):
+    found = found_of("undecided", stance=Stance(strict=strict), failure="ValueError: tired")["undecided"]
+    assert (found.colour, found.text) == (colour, "it raises when it is called often: ValueError: tired")
+
+
+def test_to_acknowledge_that_a_kernel_is_undecided_excuses_no_slowdown():
+    assert found_of("slower", acknowledged={("k", "undecided"): "noise"})["time"].colour == "red"
 
 
 KERNELS = [Kernel("k", "both", gradient=EQUAL)]
@@ -77,6 +83,7 @@ def test_a_flagged_control_makes_the_machine_unfit_and_its_times_void():
     verdict = judge(KERNELS, found, [FLAGGED])
     assert (verdict.exit_code, verdict.word) == (4, "machine unfit")
     assert verdict.sentence.startswith("c raced against itself is slower: 1.200 × the time")
+    assert reds(found, [FLAGGED]) == []
 
 
 def test_what_needs_no_clock_is_judged_on_an_unfit_machine_too():

@@ -121,7 +121,7 @@ def ratios(setting: Setting, runs: int) -> list[dict[str, object]]:
     """The median ratio of each planted kernel over so many launch pairs, at 64-bit precision or where it is alone."""
     chosen = [kernel for kernel in setting.kernels if plant_of(kernel.id) and _represents(kernel.id)]
     never = timing.Rules(margin=1e-9, alpha=1e-300, budget_s=1e9)
-    timing.MOST_PAIRS, timing.FEW = runs, 0
+    timing.MOST_PAIRS, timing.MOST_LAPS = runs, 1
     found = raced(Setting(setting.base, setting.head, chosen, setting.numbers), never)
     return [
         {
@@ -139,6 +139,11 @@ def ratios(setting: Setting, runs: int) -> list[dict[str, object]]:
 def _represents(kernel: str) -> bool:
     """Of the instances of a plant, those whose true ratio is measured."""
     return "/value_and_gradient/" in kernel and ("float64" in kernel or "smooth" in kernel) and "n250000/" not in kernel
+
+
+def runs_so_far(name: str) -> int:
+    path = RESULTS / f"{name}.json"
+    return 1 + max(row["run"] for row in json.loads(path.read_text())["rows"]) if path.exists() else 0
 
 
 def save(name: str, rows: list[dict[str, object]]) -> None:
@@ -167,7 +172,8 @@ def main() -> None:
         if options.study == "ratios":
             save(name, ratios(setting, options.runs))
             return
-        for run in range(options.runs):
+        first = runs_so_far(name)
+        for run in range(first, first + options.runs):
             begin = time.monotonic()
             rows = judged(setting, run)
             save(name, rows)
@@ -175,7 +181,7 @@ def main() -> None:
             slower = sum(row["judgement"] == "slower" for row in rows)
             took = median(float(str(row["seconds"])) for row in rows)
             print(
-                f"run {run + 1} of {options.runs}: {time.monotonic() - begin:.0f} s, {len(rows)} comparisons, "
+                f"run {run + 1} of {first + options.runs}: {time.monotonic() - begin:.0f} s, {len(rows)} comparisons, "
                 f"{same} same, {slower} slower, {took:.2f} s each",
                 flush=True,
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,8 +46,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--strict", action="store_true", help="a kernel whose time is undecided is red")
     command.add_argument("--build", metavar="CMD", help="run this in the folder of each state first")
-    command.add_argument("--base-python", default=sys.executable, metavar="P", help="the interpreter of the base")
-    command.add_argument("--head-python", default=sys.executable, metavar="P", help="the interpreter of the head")
+    for state in ("base", "head"):
+        command.add_argument(
+            f"--{state}-python",
+            type=_interpreter,
+            default=sys.executable,
+            metavar="P",
+            help=f"the interpreter of the {state}",
+        )
     command.add_argument("--acknowledge", metavar="REASON", help="write down that what is red is wanted, and why")
     command.add_argument("--json", metavar="FILE", type=Path, help="write one JSON document")
     command.add_argument("--markdown", metavar="FILE", type=Path, help="write a summary for a pull request")
@@ -55,7 +63,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def _between(low: float, high: float) -> Callable[[str], float]:
     def number(text: str) -> float:
-        value = float(text)
+        value = _number(text)
         if not low < value < high:
             raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
         return value
@@ -64,10 +72,25 @@ def _between(low: float, high: float) -> Callable[[str], float]:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
+
+
+def _interpreter(text: str) -> str:
+    """The path, or what a shell would find under this name: arms start in folders of their own."""
+    found = shutil.which(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text} is no program that can be started")
+    return os.path.abspath(found)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -79,8 +102,8 @@ def run(options: argparse.Namespace) -> int:
     repo = repository(Path.cwd())
     revision = options.base or default_base(repo)
     for file in (options.json, options.markdown):
-        if file is not None and not file.resolve().parent.is_dir():
-            raise UsageError(f"there is no folder {file.parent} to write {file.name} into")
+        if file is not None:
+            _check_writable(file)
     place = _asv_place(repo) if options.asv else None
     try:
         with workspace() as folder:
@@ -98,6 +121,14 @@ def run(options: argparse.Namespace) -> int:
     return _acknowledge(repo, outcome, options.acknowledge) if options.acknowledge else outcome.verdict.exit_code
 
 
+def _check_writable(file: Path) -> None:
+    """Before minutes of work, not after them."""
+    if not file.resolve().parent.is_dir():
+        raise UsageError(f"there is no folder {file.parent} to write {file.name} into")
+    if file.is_dir() or not os.access(file.resolve().parent, os.W_OK):
+        raise UsageError(f"{file} cannot be written; name a file in a folder that is yours")
+
+
 def _outcome(repo: Path, revision: str, folder: Path, options: argparse.Namespace) -> Outcome:
     """Both states laid out, built and compared. Raises ArmError where one of them has no answers."""
     from gradrace.gate import acknowledged, comparing, outcome, verdict
@@ -107,6 +138,7 @@ def _outcome(repo: Path, revision: str, folder: Path, options: argparse.Namespac
 
     after = None if options.head in (None, ".") else options.head
     states = lay_out(repo, revision, folder / "base"), lay_out(repo, after, folder / "head")
+    reasons = acknowledged.active(states[0].folder, states[1].folder)
     for state in states:
         if options.build:
             _build(state, options.build)
@@ -120,7 +152,6 @@ def _outcome(repo: Path, revision: str, folder: Path, options: argparse.Namespac
         except ArmRefusal as refusal:
             raise ArmError(f"a state does not import: {refusal}") from refusal
         contest = _raced(base, head, kernels, asked, rules, pythons)
-        reasons = acknowledged.active(base.state.folder, head.state.folder)
         stance = verdict.Stance(options.strict, reported=pythons[0] != pythons[1])
         return outcome.conclude(base, head, kernels, kinks, contest, rules, reasons, stance)
 
@@ -177,12 +208,12 @@ def _add_to_asv(place: Place, repo: Path, outcome: Outcome) -> None:
 
 
 def _acknowledge(repo: Path, outcome: Outcome, reason: str) -> int:
-    from gradrace.gate import acknowledged
+    from gradrace.gate import acknowledged, verdict
 
-    red = [finding for finding in outcome.findings if finding.colour == "red"]
+    red = verdict.reds(outcome.findings, outcome.contest.controls if outcome.contest else ())
     if not red:
         print("nothing is red, so there is nothing to acknowledge")
-        return 0
+        return outcome.verdict.exit_code
     new = [acknowledged.Acknowledgement(finding.id, finding.what, reason) for finding in red]
     path = acknowledged.write(repo, new)
     print(f"{len(new)} acknowledged in {path.name}; commit it with the change")

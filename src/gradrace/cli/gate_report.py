@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -96,11 +97,10 @@ def _clock(outcome: Outcome) -> list[str]:
     controls = outcome.contest.controls
     flagged = sum(each.is_flagged for each in controls)
     lines = [f"controls: {len(controls)} raced against themselves, {flagged or 'none'} of them flagged"]
-    if smallest := outcome.smallest:
-        typical, worst = smallest
-        lines.append(
-            f"could have seen: a slowdown of {typical:.1%} in a typical kernel, of {worst.smallest:.1%} in {worst.id}"
-        )
+    if math.isfinite(outcome.smallest):
+        lines.append(f"could have seen: a slowdown of {outcome.smallest:.1%} in half of the kernels")
+    if outcome.blind:
+        lines.append(f"could not have seen any slowdown in {outcome.blind} kernels: a larger --budget would")
     return lines
 
 

@@ -24,6 +24,7 @@ import gc
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 import time
 import traceback
@@ -290,6 +291,8 @@ def serve(connection: Connection) -> None:
 
 def begin() -> None:
     """What every process of the gate does first."""
+    # A terminal interrupts all of them at once: the gate alone answers, and ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
     # What a kernel prints goes where a person sees it, and nowhere else.
     os.dup2(2, 1)
@@ -304,7 +307,6 @@ def die_with_parent() -> None:
     """A gate that is killed takes its arms along, even one that computes and does not read."""
     with contextlib.suppress(Exception):
         import ctypes
-        import signal
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, Linux
 

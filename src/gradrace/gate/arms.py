@@ -38,6 +38,10 @@ ALLOCATOR = {
 """The allocator of what is timed, for both arms alike; elsewhere than on Linux it is ignored."""
 
 
+PATIENCE_S = 900.0
+"""Longer than this no question may take: the arm hangs."""
+
+
 class ArmError(Exception):
     """An arm has crashed, or cannot import its state: the gate has no verdict."""
 
@@ -78,6 +82,9 @@ class Arm:
     def hear(self) -> Any:
         """The answer to what it was told."""
         with self._noticing_its_end():
+            if not self._connection.poll(PATIENCE_S):
+                self.kill()
+                raise ArmError(f"the arm of {self.state.label} has not answered for {PATIENCE_S / 60:g} minutes")
             verdict, answer = self._connection.recv()
         if verdict == "failed":
             raise ArmRefusal(answer)
@@ -154,8 +161,9 @@ class ForkServer:
         with ours:
             with theirs:
                 self._send("fork", str(state.folder), list(map(str, state.import_path)), str(_temporary(state)))
-                for end in (theirs, baton):
-                    send_handle(self._connection, end.fileno(), None)
+                with _serving():
+                    for end in (theirs, baton):
+                        send_handle(self._connection, end.fileno(), None)
                 process = _Forked(self, self._receive())
             yield Arm(state, ours, process)
         process.exit_code()
@@ -166,17 +174,21 @@ class ForkServer:
         return self._receive()
 
     def _send(self, name: str, *arguments: Any) -> None:
-        try:
+        with _serving():
             self._connection.send((name, arguments))
-        except ConnectionError as error:
-            raise ArmError("the process that forks the arms has ended") from error
 
     def _receive(self) -> int:
-        try:
+        with _serving():
             number: int = self._connection.recv()
-        except (EOFError, ConnectionError) as error:
-            raise ArmError("the process that forks the arms has ended") from error
         return number
+
+
+@contextmanager
+def _serving() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        raise ArmError("the process that forks the arms has ended") from error
 
 
 class _Forked:

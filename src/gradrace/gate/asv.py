@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,23 +46,34 @@ def find(repo: Path) -> Place:
     from asv.benchmarks import Benchmarks
     from asv.config import Config
     from asv.results import Results
+    from asv.util import UserError
 
-    config = Config.load(str(repo / "asv.conf.json"))
-    config.results_dir = str(repo / config.results_dir)
-    folder = _machine(Path(config.results_dir))
-    latest = max(folder.glob("*-*.json"), key=lambda path: path.stat().st_mtime, default=None)
-    if latest is None:
-        raise UsageError(f"--asv adds to what asv has measured, and {folder} holds no results; run asv once")
-    return Place(folder, Results.load(str(latest), folder.name), Benchmarks.load(config))
+    try:
+        config = Config.load(str(repo / "asv.conf.json"))
+        config.results_dir = str(repo / config.results_dir)
+        folder = _machine(Path(config.results_dir))
+        latest = max(folder.glob("*-*.json"), key=lambda path: path.stat().st_mtime, default=None)
+        if latest is None:
+            raise UsageError(f"--asv adds to what asv has measured, and {folder} holds no results; run asv once")
+        return Place(folder, Results.load(str(latest), folder.name), Benchmarks.load(config))
+    except UserError as error:
+        raise UsageError(f"--asv: {str(error).partition(chr(10))[0]}; run asv once") from error
 
 
 def _machine(results: Path) -> Path:
-    known = [path.parent for path in results.glob("*/machine.json")]
-    here = [folder for folder in known if folder.name == platform.node()]
-    if len(here or known) != 1:
-        names = ", ".join(folder.name for folder in known) or "none"
-        raise UsageError(f"--asv cannot tell which of asv's machines this is ({names}); run asv on it once")
-    return (here or known)[0]
+    """The one among asv's machines that its own file, in the user's home, says this is."""
+    from asv.machine import MachineCollection
+
+    file = Path(MachineCollection.get_machine_file_path())
+    names = {platform.node(), *(json.loads(file.read_text()) if file.exists() else ())}
+    known = [path.parent.name for path in results.glob("*/machine.json")]
+    here = [name for name in known if name in names]
+    if len(here) != 1:
+        raise UsageError(
+            f"--asv cannot tell which of asv's machines this is ({', '.join(known) or 'it knows none'}); "
+            "name it with `asv machine --machine NAME`, and run asv once"
+        )
+    return results / here[0]
 
 
 def add(place: Place, repo: Path, outcome: Outcome) -> list[str]:

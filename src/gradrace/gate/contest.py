@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -48,7 +47,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Contest:
-    """The timings by kernel, the controls, and how arms were launched (`fork` or `spawn`), with which allocator."""
+    """The timings by kernel, the controls, and how arms were launched (`fork`, `spawn`), with which allocator."""
 
     timings: Mapping[str, Timing]
     controls: Sequence[Control]
@@ -73,26 +72,41 @@ def contest(
     racing = [kernel for kernel in kernels if kernel.state == "both" and not kernel.is_compiled]
     if not racing:
         return None
-    # A forked child can use neither a GPU that its parent has seen, nor another interpreter.
-    can_fork = sys.platform == "linux" and base.python == head.python and not any(map(_is_on_gpu, racing))
-    cores = pairs.cores() if can_fork else []
-    with _launcher(can_fork, base, racing, numbers) as (launch, sent):
-        heat = partial(Heat, prepare=("cases", asked.modules, None, True), numbers=sent, cores=cores)
-        names = [kernel.id for kernel in racing]
-        arms = partial(launch, base), partial(launch, head)
-        heats = [heat(*arms, [*names, CANARY]), heat(arms[0], arms[0], _chosen(racing))]
-        (*timings, canary), controls = race(heats, rules, report, Random())
+    heats: list[Heat] = []
+    launches = []
+    with ExitStack() as stack:
+        for can_fork, group in _groups(base, head, racing):
+            launch, sent = stack.enter_context(_launcher(can_fork, base, group, numbers))
+            cores = pairs.cores() if can_fork else []
+            heat = partial(Heat, prepare=("cases", asked.modules, None, True), numbers=sent, cores=cores)
+            first, second = partial(launch, base), partial(launch, head)
+            heats += [heat(first, second, [kernel.id for kernel in group]), heat(first, first, _chosen(group))]
+            launches.append("fork" if can_fork else "spawn")
+        # Two interpreters may well have two torches, one of them slower: then the canary too races against itself.
+        place = 0 if base.python == head.python else 1
+        heats[place] = replace(heats[place], kernels=[*heats[place].kernels, CANARY])
+        found = race(heats, rules, report, Random())
+    canary = found[place].pop()
+    timings = [timing for row in found[0::2] for timing in row]
+    controls = [timing for row in found[1::2] for timing in row]
     return Contest(
         {timing.id: timing for timing in timings},
         [Control("torch alone", canary), *(Control("base against base", each) for each in controls)],
-        "fork" if can_fork else "spawn",
-        cores,
+        " and ".join(launches),
+        pairs.cores() if "fork" in launches else [],
         ALLOCATOR,
     )
 
 
-def _is_on_gpu(kernel: Kernel) -> bool:
-    return kernel.scenario.endswith("/cuda")
+def _groups(base: Side, head: Side, racing: Sequence[Kernel]) -> list[tuple[bool, list[Kernel]]]:
+    """The kernels whose arms can be forked, and those whose arms must be started: a child can use neither a GPU that
+    its parent has seen, nor another interpreter than its parent's.
+    """
+    may_fork = sys.platform == "linux" and base.python == head.python
+    groups: dict[bool, list[Kernel]] = {}
+    for kernel in racing:
+        groups.setdefault(may_fork and not kernel.scenario.endswith("/cuda"), []).append(kernel)
+    return list(groups.items())
 
 
 Launch = Callable[[Side, Connection], AbstractContextManager[Arm]]
@@ -106,7 +120,7 @@ def _launcher(
     if not can_fork:
         yield lambda side, baton: started(side.state, side.python, baton), numbers
         return
-    with fork_server(Path(base.state.folder.parent), base.python) as server:
+    with fork_server(base.state.folder.parent, base.python) as server:
         for scenario, name in {kernel.scenario: kernel.id for kernel in racing}.items():
             server.hold(scenario, numbers(name))
         yield lambda side, baton: server.forked(side.state, baton), lambda name: None

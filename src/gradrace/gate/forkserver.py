@@ -63,9 +63,12 @@ def _fork(connection: Connection, folder: str, path: Sequence[str], temporary: s
     handles = recv_handle(connection), recv_handle(connection)
     process = os.fork()
     if process == 0:
-        connection.close()
-        arm.BATON.append(Connection(handles[1]))
-        _be_an_arm(Connection(handles[0]), folder, path, temporary)
+        try:
+            connection.close()
+            arm.BATON.append(Connection(handles[1]))
+            _be_an_arm(Connection(handles[0]), folder, path, temporary)
+        finally:
+            os._exit(1)  # whatever happens, a child must not go on as a server
     for handle in handles:
         os.close(handle)
     return process
@@ -73,6 +76,7 @@ def _fork(connection: Connection, folder: str, path: Sequence[str], temporary: s
 
 def _be_an_arm(connection: Connection, folder: str, path: Sequence[str], temporary: str) -> NoReturn:
     arm.die_with_parent()
+    sys.modules.pop("arm")  # a user's module may have this name
     # Where memory lies makes a launch faster or slower by a percent. Equal code would lie equally, and a change of
     # the code elsewhere: a random gap in front of everything makes noise of that, which pairs average out.
     gaps = [bytearray(random.SystemRandom().randrange(PADDING_BYTES)) for _ in range(4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -46,15 +47,16 @@ class Outcome:
         return self.contest.timings if self.contest else {}
 
     @property
-    def smallest(self) -> tuple[float, Timing] | None:
-        """The least slowdown that would have been found in half of the kernels, and the kernel where it is largest."""
-        known = [timing for timing in self.timings.values() if timing.smallest is not None]
-        if not known:
-            return None
-        return median(_smallest(timing) for timing in known), max(known, key=_smallest)
+    def smallest(self) -> float:
+        """The least slowdown that would have been found in half of the kernels; infinite where none would have been."""
+        return median([_smallest(timing) for timing in self.timings.values()] or [math.inf])
+
+    @property
+    def blind(self) -> int:
+        """How many kernels were timed too little to find any slowdown."""
+        return sum(timing.smallest is None for timing in self.timings.values())
 
     def as_json(self) -> dict[str, Any]:
-        smallest = self.smallest
         return {
             "verdict": self.verdict.word,
             "exit_code": self.verdict.exit_code,
@@ -63,7 +65,7 @@ class Outcome:
             "margin": self.rules.margin,
             "alpha": self.rules.alpha,
             "budget_s": self.rules.budget_s,
-            "smallest": smallest and smallest[0],
+            "smallest": self.smallest,
             "kernels": [verdict.as_json(kernel, self.timings.get(kernel.id)) for kernel in self.kernels],
             "controls": [
                 {"kind": each.kind, "id": each.timing.id, **verdict.timing_as_json(each.timing)}
@@ -76,7 +78,7 @@ class Outcome:
 
 
 def _smallest(timing: Timing) -> float:
-    return timing.smallest or 0.0
+    return math.inf if timing.smallest is None else timing.smallest
 
 
 def conclude(

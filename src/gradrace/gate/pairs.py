@@ -44,6 +44,9 @@ SHARED_S = 0.025
 WARM_UP_S = 0.003
 """About as long each arm warms up: memory is touched first, and what is done once is done."""
 
+COLD_S = 1.0
+"""A first call that is longer than this is believed: a second one would cost too much."""
+
 BEAT_S = 0.0003
 """How often the arms that share a core alternate."""
 
@@ -63,7 +66,7 @@ Arms = tuple[Arm, Arm]
 class Plan:
     """How a kernel is timed, alike in both arms. blocks: of a relay, for each arm; 0 where the arms share a core.
 
-    warm_up: calls that count for nothing, in every new pair; warm: the same, in front of each block.
+    warm_up: calls that count for nothing, in front of each lap; warm: the same, in front of each block.
     """
 
     calls: int
@@ -105,7 +108,7 @@ def launched(first: Launch, second: Launch, random: Random, core: int | None) ->
 def plan(arms: Arms, can_share: bool) -> Plan:
     """How to time what both arms have loaded, from calls that count for nothing."""
     calls, (seconds, busy) = 1, _slower(arms, 1)
-    if seconds < SHARED_S:
+    if seconds < COLD_S:
         seconds, busy = _slower(arms, 1)  # the first call was cold
     while seconds < ENOUGH_S:
         calls *= 2
@@ -127,20 +130,27 @@ def _slower(arms: Arms, calls: int) -> tuple[float, float]:
 
 
 def lap(arms: Arms, plan: Plan, random: Random, core: int | None) -> Lap:
-    """Time what both arms have loaded."""
+    """Time what both arms have loaded. A coin decides who comes first in all that is done here."""
+    if random.random() < 0.5:
+        return _lap(arms, plan, core)
+    found = _lap((arms[1], arms[0]), plan, core)
+    return Lap(found.second, found.first, -found.log_ratio)
+
+
+def _lap(arms: Arms, plan: Plan, core: int | None) -> Lap:
     if plan.warm_up:
         for arm in arms:
             arm.tell("spend", plan.warm_up)
         _hear(arms)
-    if plan.blocks or core is None:
-        return _relay(arms, plan, random)
+    if plan.blocks:
+        return _relay(arms, plan)
     with _metronome(core):
         return _share(arms, plan)
 
 
-def _relay(arms: Arms, plan: Plan, random: Random) -> Lap:
-    """The order of the first block is a coin, and then it alternates as A B B A."""
-    order = (True, False) if random.random() < 0.5 else (False, True)
+def _relay(arms: Arms, plan: Plan) -> Lap:
+    """Blocks in the order A B B A."""
+    order = (True, False)
     turns = [turn for block in range(plan.blocks) for turn in (order if block % 2 == 0 else order[::-1])]
     for arm, mine in zip(arms, (turns, [not turn for turn in turns]), strict=True):
         arm.tell("relay", plan.calls, plan.warm, mine)
@@ -157,8 +167,11 @@ def _share(arms: Arms, plan: Plan) -> Lap:
 
 
 @contextmanager
-def _metronome(core: int) -> Iterator[None]:
+def _metronome(core: int | None) -> Iterator[None]:
     """A thread that wakes up on this core over and over: each time the scheduler looks whose turn it is."""
+    if core is None:
+        yield
+        return
     is_over = Event()
 
     def beat() -> None:

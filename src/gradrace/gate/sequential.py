@@ -17,8 +17,6 @@ from functools import lru_cache
 from math import comb
 from statistics import median
 
-JUDGEMENTS = ("slower", "faster", "same", "undecided")
-
 
 @lru_cache(maxsize=100_000)
 def evidence(positive: int, pairs: int) -> float:
@@ -76,9 +74,10 @@ class Decider:
             return max(1 / self._largest["not slower"], 1 / self._largest["not faster"])
         return 1 / self._largest[claim]
 
-    def judgement(self, level: float) -> str:
-        """What has been shown at this level so far. At most one of the three can be: they exclude each other."""
-        shown = [claim for claim in JUDGEMENTS[:3] if self.p_value(claim) <= level]
+    def judgement(self, level: float, level_of_same: float | None = None) -> str:
+        """What has been shown at this level so far; at the same level unless `same` has one of its own."""
+        levels = {"slower": level, "faster": level, "same": level if level_of_same is None else level_of_same}
+        shown = [claim for claim, needed in levels.items() if self.p_value(claim) <= needed]
         return min(shown, key=self.p_value) if shown else "undecided"
 
     def estimate(self, level: float = 0.05) -> Estimate:

@@ -2,17 +2,15 @@
 
     a revision, or the working tree  ->  State: its files in a folder of their own
 
-The user's working tree and index are never touched: a commit is unpacked from `git archive`, and the working tree is
-copied as git sees it, with what is not committed and without what is ignored.
+The user's working tree and index are never touched: a commit is checked out by an index of its own, and the working
+tree is copied as git sees it, with what is not committed and without what is ignored.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,9 +90,10 @@ def lay_out(repo: Path, revision: str | None, into: Path) -> State:
         _copy_working_tree(repo, into)
         return State(WORKING_TREE, None, into)
     commit = resolve(repo, revision)
-    archive = subprocess.run(["git", "archive", "--format=tar", commit], cwd=repo, capture_output=True, check=True)
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(into, filter="data")
+    # Not by `git archive`, which leaves out what .gitattributes keeps out of releases, such as benches.
+    index = {**os.environ, "GIT_INDEX_FILE": str(into.with_name(f"{into.name}-index"))}
+    for arguments in (("read-tree", commit), ("checkout-index", "--all", f"--prefix={into}{os.sep}")):
+        subprocess.run(["git", *arguments], cwd=repo, env=index, capture_output=True, check=True)
     short = commit[:8]
     return State(short if commit.startswith(revision) else f"{revision} ({short})", commit, into)
 

@@ -16,14 +16,14 @@ from statistics import median
 from typing import Any
 
 from gradrace.gate import pairs
-from gradrace.gate.arms import Arm, ArmRefusal
+from gradrace.gate.arms import Arm, ArmError, ArmRefusal
 from gradrace.gate.sequential import Decider, Estimate, holm, smallest_effect
 
 MOST_PAIRS = 200
 """Of one kernel: what is not decided by then lies so near to the margin that it hardly matters."""
 
-FEW, MOST_LAPS = 8, 8
-"""With fewer kernels than this in a pair, each is timed several times, at most so many."""
+MOST_LAPS = 8
+"""Of one kernel in one pair."""
 
 ALLOWANCE_S = 0.1
 """A kernel sits out while it has had twice the seconds of another, and this on top."""
@@ -69,8 +69,7 @@ class Entry:
     def is_open(self, level: float, alpha: float) -> bool:
         if self.failure or len(self.laps) >= MOST_PAIRS:
             return False
-        shown = self.decider.p_value
-        return min(shown("slower"), shown("faster")) > level and shown("same") > alpha
+        return self.decider.judgement(level, alpha) == "undecided"
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def race(heats: Sequence[Heat], rules: Rules, report: Report, random: Random) ->
             if batch:
                 # The order of the kernels is fresh in each pair, and alike in both arms.
                 _run_pair(heat, random.sample(batch, len(batch)), random, deadline)
-    return [_timings(row, rules) for row in entries]
+    return [_timings(row, rules, rules.budget_s / max(count, 1)) for row in entries]
 
 
 def _run_pair(heat: Heat, batch: Sequence[Entry], random: Random, deadline: float) -> None:
@@ -122,17 +121,19 @@ def _run_pair(heat: Heat, batch: Sequence[Entry], random: Random, deadline: floa
     with pairs.launched(heat.first, heat.second, random, core) as arms:
         for arm in arms:
             arm.tell(*heat.prepare)
-        for arm in arms:
-            arm.hear()
-        share = (time.monotonic() - begin) / len(batch)
-        # When few are left, starting the pair is what costs: then each is timed several times in it.
-        laps = max(1, min(MOST_LAPS, FEW // len(batch)))
+        try:
+            for arm in arms:
+                arm.hear()
+        except ArmRefusal as refusal:
+            raise ArmError(f"a state that did import does not any more: {refusal}") from refusal
+        launch_s = time.monotonic() - begin
+        share = launch_s / len(batch)
         for entry in batch:
             begin = time.monotonic()
             if begin > deadline:
                 break
             try:
-                measured = _time(arms, entry, heat, laps, random, core)
+                measured = _time(arms, entry, heat, begin + share, random, core)
             except ArmRefusal as refusal:
                 # What the other arm does is not known now: the rest of the batch gets its pair in the next round.
                 entry.failure = str(refusal)
@@ -144,34 +145,40 @@ def _run_pair(heat: Heat, batch: Sequence[Entry], random: Random, deadline: floa
 
 
 def _time(
-    arms: tuple[Arm, Arm], entry: Entry, heat: Heat, laps: int, random: Random, core: int | None
+    arms: tuple[Arm, Arm], entry: Entry, heat: Heat, until: float, random: Random, core: int | None
 ) -> pairs.Lap | None:
-    """None from the first pair, which is there to find out how the kernel is to be timed."""
+    """One lap, and more until a moment: when few kernels are left, to start the pair is what costs. None from the
+    first pair, which is there to find out how the kernel is to be timed.
+    """
     numbers = heat.numbers(entry.name)
     for arm in arms:
         arm.ask("load", entry.name, numbers)
     if entry.plan is None:
         entry.plan = pairs.plan(arms, can_share=core is not None)
         return None
-    found = [pairs.lap(arms, entry.plan, random, core) for _ in range(laps)]
+    found = [pairs.lap(arms, entry.plan, random, core)]
+    while len(found) < MOST_LAPS and time.monotonic() < until:
+        found.append(pairs.lap(arms, entry.plan, random, core))
     return pairs.Lap(*(median(column) for column in zip(*map(astuple, found), strict=True)))
 
 
-def _timings(row: Sequence[Entry], rules: Rules) -> list[Timing]:
-    """The judgements, with Holm's procedure over the kernels of a heat."""
+def _timings(row: Sequence[Entry], rules: Rules, share_s: float) -> list[Timing]:
+    """The judgements, with Holm's procedure over the kernels of a heat. share_s: a kernel's part of the budget."""
     judgements = ["same" if entry.decider.p_value("same") <= rules.alpha else "undecided" for entry in row]
     for claim in ("slower", "faster"):
         stands = holm([entry.decider.p_value(claim) for entry in row], rules.alpha)
         judgements = [claim if shown else judgement for shown, judgement in zip(stands, judgements, strict=True)]
     return [
-        _timing(entry, judgement, rules, rules.alpha / len(row))
+        _timing(entry, judgement, rules, rules.alpha / len(row), share_s)
         for entry, judgement in zip(row, judgements, strict=True)
     ]
 
 
-def _timing(entry: Entry, judgement: str, rules: Rules, level: float) -> Timing:
+def _timing(entry: Entry, judgement: str, rules: Rules, level: float, share_s: float) -> Timing:
+    """What it could have seen: a kernel that was decided early would have had its part of the budget to the end."""
     ratios = entry.decider.log_ratios
-    cap = len(ratios) if judgement == "undecided" else MOST_PAIRS
+    affordable = round(len(ratios) * share_s / entry.seconds) if entry.seconds else 0
+    cap = len(ratios) if judgement == "undecided" else min(MOST_PAIRS, max(len(ratios), affordable))
     return Timing(
         entry.name,
         judgement,

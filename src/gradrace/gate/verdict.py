@@ -87,9 +87,10 @@ def _of_work(kernel: Kernel, timing: Timing | None) -> list[Finding]:
 
 def _of_time(timing: Timing, stance: Stance) -> list[Finding]:
     if timing.failure:
-        return [Finding(timing.id, "time", "notice", f"it raises when it is timed: {timing.failure}")]
+        severity = "red" if stance.strict else "notice"
+        return [Finding(timing.id, "undecided", severity, f"it raises when it is called often: {timing.failure}")]
     if timing.judgement == "undecided":
-        return [Finding(timing.id, "time", "red", f"undecided: {spell(timing)}")] if stance.strict else []
+        return [Finding(timing.id, "undecided", "red", f"undecided: {spell(timing)}")] if stance.strict else []
     colour = {"slower": "red", "faster": "gain"}.get(timing.judgement)
     return [Finding(timing.id, "time", colour, f"{timing.judgement}: {spell(timing)}")] if colour else []
 
@@ -127,7 +128,7 @@ class Verdict:
 def judge(kernels: Sequence[Kernel], found: Sequence[Finding], controls: Sequence[Control] = ()) -> Verdict:
     """A clock that fails its controls says nothing; what needs no clock is judged all the same."""
     flagged = [control for control in controls if control.is_flagged]
-    red = [finding for finding in found if finding.colour == "red" and not (flagged and finding.what == "time")]
+    red = reds(found, controls)
     compared = sum(kernel.state not in ("skipped", "new", "gone") for kernel in kernels)
     new = sum(kernel.state == "new" for kernel in kernels)
     if red:
@@ -139,6 +140,12 @@ def judge(kernels: Sequence[Kernel], found: Sequence[Finding], controls: Sequenc
     if new:
         return Verdict("pass", PASS, f"all new: base has none of the {new} kernels")
     return Verdict("nothing measured", NOTHING_MEASURED, "no kernel could be compared: each is skipped, or gone")
+
+
+def reds(found: Iterable[Finding], controls: Iterable[Control]) -> list[Finding]:
+    """What is red and counts: times do not where a control is flagged."""
+    is_void = any(control.is_flagged for control in controls)
+    return [each for each in found if each.colour == "red" and not (is_void and each.what in ("time", "undecided"))]
 
 
 def _unfit(control: Control) -> str:

@@ -1,0 +1,148 @@
+"""The tables of the gate study, from the rows in results/gate, between the marks of results/gate/README.md.
+
+python benches/gate_study/summary.py            rewrites them
+python benches/gate_study/summary.py --check    exit code 1 where they are not what the rows say
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plants import PLANTED, plant_of
+from scipy import stats
+
+from gradrace.files import write_text
+
+RESULTS = Path(__file__).parents[2] / "results" / "gate"
+PAGE = RESULTS / "README.md"
+BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
+
+Row = Mapping[str, Any]
+
+
+def main() -> int:
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page = before + BEGIN + "\n" + "\n".join(tables()) + "\n" + END + after
+    if "--check" in sys.argv:
+        return int(page != PAGE.read_text())
+    write_text(PAGE, page)
+    return 0
+
+
+def tables() -> list[str]:
+    lines = _same()
+    slow = _rows("slow")
+    if slow:
+        lines += ["", *_slow(slow, {row["kernel"]: row for row in _rows("ratios")})]
+    return [*lines, "", *_turns(_rows("turns"))]
+
+
+def _rows(name: str) -> list[Row]:
+    path = RESULTS / f"{name}.json"
+    found: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
+    return found
+
+
+def _same() -> list[str]:
+    lines = [
+        "Identical code:",
+        "",
+        *_table(
+            ("machine", "comparisons", "false red", "at most (95 %)", "same", "undecided", "median seconds", "runs"),
+            [_same_row(label, _rows(name)) for label, name in (("idle", "same"), ("loaded", "same_loaded"))],
+        ),
+    ]
+    controls = [row for name in ("same", "same_loaded", "slow") for row in _rows(name) if row["control"]]
+    flagged = sum(row["judgement"] in ("slower", "faster") for row in controls)
+    return [*lines, "", f"Controls flagged: {flagged} of {len(controls)}."]
+
+
+def _same_row(label: str, rows: Iterable[Row]) -> tuple[str, ...]:
+    compared = [row for row in rows if not row["control"]]
+    counts = Counter(row["judgement"] for row in compared)
+    if not compared:
+        return (label, "0", *["–"] * 6)
+    upper = stats.binomtest(counts["slower"], len(compared)).proportion_ci(0.95, "exact").high
+    return (
+        label,
+        f"{len(compared):,}",
+        str(counts["slower"]),
+        f"{upper:.2%}",
+        f"{counts['same'] / len(compared):.1%}",
+        f"{counts['undecided'] / len(compared):.1%}",
+        f"{_quantile(compared, 0.5):.1f}",
+        str(len({row["run"] for row in compared})),
+    )
+
+
+def _slow(rows: Sequence[Row], measured: Mapping[str, Row]) -> list[str]:
+    """By plant and operator, for what an operation costs depends on it. Undecided counts as missed, at its cap."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if not row["control"] and (plant := plant_of(row["kernel"])):
+            groups.setdefault((plant, row["kernel"].split("/")[2]), []).append(row)
+    body = []
+    for (plant, operator), found in sorted(groups.items(), key=lambda item: list(PLANTED.values()).index(item[0][0])):
+        hits = sum(row["judgement"] == "slower" for row in found)
+        interval = stats.binomtest(hits, len(found)).proportion_ci(0.95, "exact")
+        true = [measured[row["kernel"]] for row in found if row["kernel"] in measured]
+        body.append(
+            (
+                plant,
+                operator,
+                f"{true[0]['ratio']:.3f} ({true[0]['pairs']:,} pairs)" if true else "–",
+                f"{_median(found, 'ratio'):.3f}",
+                f"{hits} of {len(found)}",
+                f"{interval.low:.1%}",
+                f"{_quantile(found, 0.5):.1f}",
+                f"{_quantile(found, 0.95):.1f}",
+            )
+        )
+    header = (
+        "planted",
+        "operator",
+        "true ratio",
+        "median estimate",
+        "found",
+        "at least (95 %)",
+        "median s",
+        "95th percentile s",
+    )
+    return ["Planted slowdowns:", "", *_table(header, body)]
+
+
+def _turns(rows: Iterable[Row]) -> list[str]:
+    body = [
+        (
+            f"`{row['kernel']}`, {1000 * row['call_s']:.2g} ms",
+            row["turns"],
+            f"{row['deviation']:.1%}",
+            f"{1000 * row['lap_s']:.0f} ms",
+        )
+        for row in rows
+    ]
+    head = "How the arms take turns (scatter of laps of identical code in one launch, as a standard deviation):"
+    return [head, "", *_table(("kernel, its call", "turns", "scatter", "a lap takes"), body)]
+
+
+def _median(rows: Sequence[Row], key: str) -> float:
+    return _quantile(rows, 0.5, key)
+
+
+def _quantile(rows: Sequence[Row], share: float, key: str = "seconds") -> float:
+    ordered = sorted(row[key] for row in rows)
+    return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
