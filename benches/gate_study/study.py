@@ -30,7 +30,7 @@ from plants import SLOW, changed, plant_of
 from gradrace.environment import describe
 from gradrace.files import write_text
 from gradrace.gate import pairs, timing
-from gradrace.gate.arms import ALLOCATOR, started
+from gradrace.gate.arms import ALLOCATOR, fork_server, started
 from gradrace.gate.comparing import Asked, Kernel
 from gradrace.gate.contest import Contest, Side, contest
 from gradrace.gate.states import State
@@ -91,11 +91,16 @@ def _burn() -> None:
 
 
 def raced(setting: Setting, rules: timing.Rules) -> Contest:
-    found = contest(
-        setting.base, setting.head, setting.kernels, setting.numbers.__getitem__, ASKED, rules, lambda *_: None
-    )
+    with fork_server(setting.base.state.folder.parent) as server:
+        found = contest(
+            setting.base, setting.head, server, setting.kernels, setting.numbers.__getitem__, ASKED, rules, _silent
+        )
     assert found is not None
     return found
+
+
+def _silent(*_: object) -> None:
+    """Nobody watches."""
 
 
 def judged(setting: Setting, run: int) -> list[dict[str, object]]:

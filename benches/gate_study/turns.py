@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--laps", type=int, default=8)
     options = parser.parse_args()
     with laid_out(changed()) as setting, fork_server(setting.base.state.folder.parent) as server:
+        assert server is not None, "this study is for Linux"
         scenarios = {kernel.id: kernel.scenario for kernel in setting.kernels}
         for kernel in KERNELS:
             server.hold(scenarios[kernel], setting.numbers[kernel])  # type: ignore[arg-type]

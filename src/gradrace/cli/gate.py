@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from gradrace.errors import UsageError
 from gradrace.files import write_text
 
 if TYPE_CHECKING:
-    from gradrace.gate.arms import Arm
+    from gradrace.gate.arms import Arm, ForkServer
     from gradrace.gate.asv import Place
     from gradrace.gate.comparing import Asked, Kernel
     from gradrace.gate.contest import Contest
@@ -132,7 +132,7 @@ def _check_writable(file: Path) -> None:
 def _outcome(repo: Path, revision: str, folder: Path, options: argparse.Namespace) -> Outcome:
     """Both states laid out, built and compared. Raises ArmError where one of them has no answers."""
     from gradrace.gate import acknowledged, comparing, outcome, verdict
-    from gradrace.gate.arms import ArmError, ArmRefusal, started
+    from gradrace.gate.arms import ArmError, ArmRefusal, fork_server, started
     from gradrace.gate.states import lay_out
     from gradrace.gate.timing import Rules
 
@@ -145,13 +145,17 @@ def _outcome(repo: Path, revision: str, folder: Path, options: argparse.Namespac
     asked = comparing.Asked(options.module, options.pattern, options.all)
     rules = Rules(options.margin, options.alpha, options.budget)
     pythons = options.base_python, options.head_python
-    with started(states[0], pythons[0]) as base, started(states[1], pythons[1]) as head:
+    with fork_server(folder, pythons) as server, ExitStack() as stack:
+        base, head = (
+            stack.enter_context(server.forked(state) if server else started(state, python))
+            for state, python in zip(states, pythons, strict=True)
+        )
         try:
             kernels = comparing.compare(base, head, asked, lambda names: track(names, "comparing"))
             kinks = comparing.compare_kinks(base, head, asked, kernels)
         except ArmRefusal as refusal:
             raise ArmError(f"a state does not import: {refusal}") from refusal
-        contest = _raced(base, head, kernels, asked, rules, pythons)
+        contest = _raced(base, head, server, kernels, asked, rules, pythons)
         stance = verdict.Stance(options.strict, reported=pythons[0] != pythons[1])
         return outcome.conclude(base, head, kernels, kinks, contest, rules, reasons, stance)
 
@@ -166,7 +170,13 @@ def _build(state: State, command: str) -> None:
 
 
 def _raced(
-    base: Arm, head: Arm, kernels: list[Kernel], asked: Asked, rules: Rules, pythons: tuple[str, str]
+    base: Arm,
+    head: Arm,
+    server: ForkServer | None,
+    kernels: list[Kernel],
+    asked: Asked,
+    rules: Rules,
+    pythons: tuple[str, str],
 ) -> Contest | None:
     from gradrace.gate.contest import Side, contest
 
@@ -174,7 +184,7 @@ def _raced(
         return None
     sides = Side(base.state, pythons[0]), Side(head.state, pythons[1])
     with _progress() as report:
-        return contest(*sides, kernels, lambda name: head.ask("numbers", name), asked, rules, report)
+        return contest(*sides, server, kernels, lambda name: head.ask("numbers", name), asked, rules, report)
 
 
 @contextmanager

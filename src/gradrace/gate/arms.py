@@ -155,15 +155,17 @@ class ForkServer:
         self._send("hold", scenario, numbers)
 
     @contextmanager
-    def forked(self, state: State, baton: Connection) -> Iterator[Arm]:
+    def forked(self, state: State, baton: Connection | None = None) -> Iterator[Arm]:
         """A new arm of a state, ended at the end of the block."""
         ours, theirs = Pipe()
         with ours:
             with theirs:
-                self._send("fork", str(state.folder), list(map(str, state.import_path)), str(_temporary(state)))
+                path, temporary = list(map(str, state.import_path)), str(_temporary(state))
+                self._send("fork", str(state.folder), path, temporary, baton is not None)
                 with _serving():
                     for end in (theirs, baton):
-                        send_handle(self._connection, end.fileno(), None)
+                        if end is not None:
+                            send_handle(self._connection, end.fileno(), None)
                 process = _Forked(self, self._receive())
             yield Arm(state, ours, process)
         process.exit_code()
@@ -209,10 +211,17 @@ class _Forked:
 
 
 @contextmanager
-def fork_server(folder: Path, python: str = sys.executable) -> Iterator[ForkServer]:
-    """A process to fork arms from, with the environment of what is timed. folder: goes away with the run."""
+def fork_server(
+    folder: Path, pythons: tuple[str, str] = (sys.executable, sys.executable)
+) -> Iterator[ForkServer | None]:
+    """A process to fork the arms of these interpreters from, with the environment of what is timed; None where arms
+    must be started. folder: goes away with the run.
+    """
+    if sys.platform != "linux" or pythons[0] != pythons[1]:
+        yield None
+        return
     environment = {**ALLOCATOR, "TMPDIR": str(_made(folder / "forkserver-tmp"))}
-    with _spawned([python, str(FORKSERVER)], folder, environment, "the fork server") as (connection, _):
+    with _spawned([pythons[0], str(FORKSERVER)], folder, environment, "the fork server") as (connection, _):
         yield ForkServer(connection)
 
 

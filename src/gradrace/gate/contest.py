@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -16,7 +16,7 @@ from typing import Any
 
 from gradrace.gate import pairs
 from gradrace.gate.arm import CANARY
-from gradrace.gate.arms import ALLOCATOR, Arm, fork_server, started
+from gradrace.gate.arms import ALLOCATOR, Arm, ForkServer, started
 from gradrace.gate.comparing import Asked, Kernel
 from gradrace.gate.states import State
 from gradrace.gate.timing import Heat, Report, Rules, Timing, race
@@ -59,6 +59,7 @@ class Contest:
 def contest(
     base: Side,
     head: Side,
+    server: ForkServer | None,
     kernels: Sequence[Kernel],
     numbers: Callable[[str], Any],
     asked: Asked,
@@ -67,25 +68,25 @@ def contest(
 ) -> Contest | None:
     """Race what both states have and what is not compiled. None where there is nothing of that.
 
-    numbers: those of a kernel, by its id. Raises ArmError where an arm ends.
+    server: to fork arms from; None where each must be started. numbers: those of a kernel, by its id. Raises ArmError
+    where an arm ends.
     """
     racing = [kernel for kernel in kernels if kernel.state == "both" and not kernel.is_compiled]
     if not racing:
         return None
     heats: list[Heat] = []
     launches = []
-    with ExitStack() as stack:
-        for can_fork, group in _groups(base, head, racing):
-            launch, sent = stack.enter_context(_launcher(can_fork, base, group, numbers))
-            cores = pairs.cores() if can_fork else []
-            heat = partial(Heat, prepare=("cases", asked.modules, None, True), numbers=sent, cores=cores)
-            first, second = partial(launch, base), partial(launch, head)
-            heats += [heat(first, second, [kernel.id for kernel in group]), heat(first, first, _chosen(group))]
-            launches.append("fork" if can_fork else "spawn")
-        # Two interpreters may well have two torches, one of them slower: then the canary too races against itself.
-        place = 0 if base.python == head.python else 1
-        heats[place] = replace(heats[place], kernels=[*heats[place].kernels, CANARY])
-        found = race(heats, rules, report, Random())
+    for group, source in _groups(server, racing):
+        launch, sent = _launcher(source, group, numbers)
+        cores = pairs.cores() if source else []
+        heat = partial(Heat, prepare=("cases", asked.modules, None, True), numbers=sent, cores=cores)
+        first, second = partial(launch, base), partial(launch, head)
+        heats += [heat(first, second, [kernel.id for kernel in group]), heat(first, first, _chosen(group))]
+        launches.append("fork" if source else "spawn")
+    # Two interpreters may well have two torches, one of them slower: then the canary too races against itself.
+    place = 0 if base.python == head.python else 1
+    heats[place] = replace(heats[place], kernels=[*heats[place].kernels, CANARY])
+    found = race(heats, rules, report, Random())
     canary = found[place].pop()
     timings = [timing for row in found[0::2] for timing in row]
     controls = [timing for row in found[1::2] for timing in row]
@@ -98,32 +99,30 @@ def contest(
     )
 
 
-def _groups(base: Side, head: Side, racing: Sequence[Kernel]) -> list[tuple[bool, list[Kernel]]]:
-    """The kernels whose arms can be forked, and those whose arms must be started: a child can use neither a GPU that
-    its parent has seen, nor another interpreter than its parent's.
+def _groups(server: ForkServer | None, racing: Sequence[Kernel]) -> Iterator[tuple[list[Kernel], ForkServer | None]]:
+    """The kernels whose arms are forked, and those whose arms are started: those on a GPU, which is slow to prepare,
+    and which a forked process cannot use if its parent has.
     """
-    may_fork = sys.platform == "linux" and base.python == head.python
-    groups: dict[bool, list[Kernel]] = {}
-    for kernel in racing:
-        groups.setdefault(may_fork and not kernel.scenario.endswith("/cuda"), []).append(kernel)
-    return list(groups.items())
+    on_gpu = [kernel for kernel in racing if kernel.scenario.endswith("/cuda")]
+    others = [kernel for kernel in racing if not kernel.scenario.endswith("/cuda")]
+    if others:
+        yield others, server
+    if on_gpu:
+        yield on_gpu, None
 
 
 Launch = Callable[[Side, Connection], AbstractContextManager[Arm]]
 
 
-@contextmanager
 def _launcher(
-    can_fork: bool, base: Side, racing: Sequence[Kernel], numbers: Callable[[str], Any]
-) -> Iterator[tuple[Launch, Callable[[str], Any]]]:
+    server: ForkServer | None, racing: Sequence[Kernel], numbers: Callable[[str], Any]
+) -> tuple[Launch, Callable[[str], Any]]:
     """How an arm is launched, and the numbers that it must be sent: none where it has them from its parent."""
-    if not can_fork:
-        yield lambda side, baton: started(side.state, side.python, baton), numbers
-        return
-    with fork_server(base.state.folder.parent, base.python) as server:
-        for scenario, name in {kernel.scenario: kernel.id for kernel in racing}.items():
-            server.hold(scenario, numbers(name))
-        yield lambda side, baton: server.forked(side.state, baton), lambda name: None
+    if server is None:
+        return lambda side, baton: started(side.state, side.python, baton), numbers
+    for scenario, name in {kernel.scenario: kernel.id for kernel in racing}.items():
+        server.hold(scenario, numbers(name))
+    return lambda side, baton: server.forked(side.state, baton), lambda name: None
 
 
 def _chosen(racing: Sequence[Kernel]) -> list[str]:

@@ -4,8 +4,8 @@ It has imported neither gradrace nor anything of the user, so that each arm impo
 operation, for a child hangs in backward when its parent has computed with two threads.
 
     hold(id of the scenario, numbers)                       numbers that every later arm finds in its memory
-    fork(folder, import path, temporary folder), 2 handles  -> the number of the process, an arm that serves the first
-                                                               handle and has the second for its baton
+    fork(folder, import path, temporary folder, has baton)  -> the number of the process, an arm that serves the first
+                                                               handle that follows; a second one is its baton
     wait(process)                                           -> its exit code, when it has ended
 """
 
@@ -59,14 +59,15 @@ def main() -> None:
                 connection.send(_exit_code(*arguments))
 
 
-def _fork(connection: Connection, folder: str, path: Sequence[str], temporary: str) -> int:
-    handles = recv_handle(connection), recv_handle(connection)
+def _fork(connection: Connection, folder: str, path: Sequence[str], temporary: str, has_baton: bool) -> int:
+    handles = [recv_handle(connection) for _ in range(1 + has_baton)]
     process = os.fork()
     if process == 0:
         try:
             connection.close()
-            arm.BATON.append(Connection(handles[1]))
-            _be_an_arm(Connection(handles[0]), folder, path, temporary)
+            connections = [Connection(handle) for handle in handles]
+            arm.BATON.extend(connections[1:])
+            _be_an_arm(connections[0], folder, path, temporary)
         finally:
             os._exit(1)  # whatever happens, a child must not go on as a server
     for handle in handles:
