@@ -18,6 +18,15 @@ from gradrace.families.numerics import well_conditioned
 pytest_plugins = ["pytester"]
 
 
+LONG = ("test_walkthrough", "test_asv", "test_gate", "test_gate_clock", "test_work", "test_plugin")
+"""Files that take long: they go first, so that no worker is left alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

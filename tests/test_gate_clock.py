@@ -12,6 +12,12 @@ from gate_project import KERNELS, Project, arms_in, lives, until
 SPIN = "sum(range(100_000)); "
 """Time without work: no operation, no byte, the same gradient. Several times what a kernel takes."""
 
+FORGED = (
+    'import runpy, sys, torch; torch.__version__ = "9.9"; del sys.argv[0]; '
+    'runpy.run_path(sys.argv[0], run_name="__main__")'
+)
+"""An interpreter whose torch says that it is another version."""
+
 SQUARES = ("HEAD", ".", "square/*")
 ONE = ("HEAD", ".", "square/product/*")
 
@@ -132,12 +138,13 @@ def test_an_interrupted_race_leaves_nothing(tmp_path):
 def test_two_interpreters_are_raced_by_spawning_and_their_times_only_reported(tmp_path):
     project = Project(tmp_path)
     other = tmp_path / "python"
-    other.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    other.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{FORGED}' \"$@\"\n")
     other.chmod(0o755)
     project.write(spinning(KERNELS, "return (x * x).sum()").replace("(x**2)", "(x.clone()**2)"))
     code, document, _ = project.gate(
         "HEAD", ".", "square/p*/*", "--head-python", str(other), "--budget", "0.1", "--strict"
     )
     assert (code, document["environment"]["launch"]) == (0, "spawn")
+    assert document["base"]["torch"] != document["head"]["torch"] == "9.9"
     assert {each["colour"] for each in document["findings"]} == {"notice"}
     assert {each["what"] for each in document["findings"]} == {"undecided", "saved_bytes,peak_bytes"}
