@@ -40,7 +40,8 @@ def tables() -> list[str]:
     slow = _rows("slow")
     if slow:
         lines += ["", *_slow(slow, {row["kernel"]: row for row in _rows("ratios")})]
-    return [*lines, "", *_turns(_rows("turns"))]
+    turns = _rows("turns")
+    return [*lines, "", *_turns(turns)] if turns else lines
 
 
 def _rows(name: str) -> list[Row]:
@@ -55,7 +56,11 @@ def _same() -> list[str]:
         "",
         *_table(
             ("machine", "comparisons", "false red", "at most (95 %)", "same", "undecided", "median seconds", "runs"),
-            [_same_row(label, _rows(name)) for label, name in (("idle", "same"), ("loaded", "same_loaded"))],
+            [
+                _same_row(label, rows)
+                for label, name in (("idle", "same"), ("loaded", "same_loaded"))
+                if (rows := _rows(name))
+            ],
         ),
     ]
     controls = [row for name in ("same", "same_loaded", "slow") for row in _rows(name) if row["control"]]
@@ -66,8 +71,6 @@ def _same() -> list[str]:
 def _same_row(label: str, rows: Iterable[Row]) -> tuple[str, ...]:
     compared = [row for row in rows if not row["control"]]
     counts = Counter(row["judgement"] for row in compared)
-    if not compared:
-        return (label, "0", *["–"] * 6)
     upper = stats.binomtest(counts["slower"], len(compared)).proportion_ci(0.95, "exact").high
     return (
         label,
