@@ -1,7 +1,4 @@
-"""Changes of the study's kernels, as somebody might make them: each a replacement of source text.
-
-Slow ones keep every gradient; wrong ones keep the time.
-"""
+"""Changes that slow the study's kernels down, as somebody might make them: each a replacement of source text."""
 
 from pathlib import Path
 
@@ -39,13 +36,6 @@ PLANTED = {
     "study_wide/": "one more operation, memory-bound",
 }
 """Which change a kernel is slowed down by, by the beginning of its id."""
-
-WRONG = {
-    "a wrong gradient at equal speed": ("return 3 * x * x * cotangent", "return 2 * x * x * cotangent"),
-    "twice the saved bytes": ("        ctx.save_for_backward(x)", "        ctx.save_for_backward(x, x * 1)"),
-    "a detached primal": ("    y = torch.tanh(x)", "    y = torch.tanh(x.detach()) + 0 * x"),
-    "a kink moved": ("    return torch.relu(x).sum()", "    return x.clamp(min=0).sum()"),
-}
 
 
 def changed(*changes: tuple[str, str]) -> str:

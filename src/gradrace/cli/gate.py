@@ -19,7 +19,6 @@ from gradrace.files import write_text
 
 if TYPE_CHECKING:
     from gradrace.gate.arms import Arm, ForkServer
-    from gradrace.gate.asv import Place
     from gradrace.gate.comparing import Asked, Kernel
     from gradrace.gate.contest import Contest
     from gradrace.gate.outcome import Outcome
@@ -96,6 +95,7 @@ def _interpreter(text: str) -> str:
 def run(options: argparse.Namespace) -> int:
     from gradrace.cli.gate_report import markdown, print_outcome
     from gradrace.gate.arms import ArmError
+    from gradrace.gate.asv import add, find
     from gradrace.gate.states import default_base, repository, workspace
     from gradrace.gate.verdict import CRASHED
 
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     for file in (options.json, options.markdown):
         if file is not None:
             _check_writable(file)
-    place = _asv_place(repo) if options.asv else None
+    place = find(repo) if options.asv else None
     try:
         with workspace() as folder:
             outcome = _outcome(repo, revision, folder, options)
@@ -117,7 +117,8 @@ def run(options: argparse.Namespace) -> int:
     if options.markdown is not None:
         write_text(options.markdown, markdown(outcome))
     if place is not None:
-        _add_to_asv(place, repo, outcome)
+        for line in add(place, repo, outcome):
+            print(line)
     return _acknowledge(repo, outcome, options.acknowledge) if options.acknowledge else outcome.verdict.exit_code
 
 
@@ -202,19 +203,6 @@ def _progress() -> Iterator[Callable[[int, int, float], None]]:
             progress.update(task, completed=decided, total=count, left=f"at most {max(left_s, 0):.0f} s left")
 
         yield report
-
-
-def _asv_place(repo: Path) -> Place:
-    from gradrace.gate.asv import find
-
-    return find(repo)
-
-
-def _add_to_asv(place: Place, repo: Path, outcome: Outcome) -> None:
-    from gradrace.gate.asv import add
-
-    for line in add(place, repo, outcome):
-        print(line)
 
 
 def _acknowledge(repo: Path, outcome: Outcome, reason: str) -> int:

@@ -222,7 +222,7 @@ def relay(calls: int, warm: int, turns: Sequence[bool]) -> list[float]:
 
 
 def share(calls: int) -> float:
-    """Both arms on one core: the scheduler alternates them every few milliseconds, inside of a call too."""
+    """Both arms on one core: the scheduler alternates them, inside of a call too."""
     _hand_over()
     _take_over()
     begin = time.process_time()

@@ -16,13 +16,15 @@ from typing import Any
 
 from gradrace.gate import pairs
 from gradrace.gate.arm import CANARY
-from gradrace.gate.arms import ALLOCATOR, Arm, ForkServer, started
+from gradrace.gate.arms import Arm, ForkServer, started
 from gradrace.gate.comparing import Asked, Kernel
 from gradrace.gate.states import State
 from gradrace.gate.timing import Heat, Report, Rules, Timing, race
 
-CONTROLS = 3
-"""So many kernels also run base against base."""
+CONTROLS = (10, 50, 80)
+"""The kernels that also run base against base, as percentiles of their time: a short, a middling and a long one, none
+of the longest, which would take the time of the others.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,12 @@ class Control:
 
 @dataclass(frozen=True)
 class Contest:
-    """The timings by kernel, the controls, and how arms were launched (`fork`, `spawn`), with which allocator."""
+    """The timings by kernel, the controls, how arms were launched (`fork`, `spawn`), and the cores they ran on."""
 
     timings: Mapping[str, Timing]
     controls: Sequence[Control]
     launch: str
     cores: Sequence[int]
-    allocator: Mapping[str, str]
 
 
 def contest(
@@ -95,7 +96,6 @@ def contest(
         [Control("torch alone", canary), *(Control("base against base", each) for each in controls)],
         " and ".join(launches),
         pairs.cores() if "fork" in launches else [],
-        ALLOCATOR,
     )
 
 
@@ -126,7 +126,6 @@ def _launcher(
 
 
 def _chosen(racing: Sequence[Kernel]) -> list[str]:
-    """A short, a middling and a long kernel; none of the longest, which would take the time of the others."""
+    """The controls, each once."""
     ordered = sorted(racing, key=lambda kernel: kernel.seconds)
-    places = [len(ordered) * share // 100 for share in (10, 50, 80)]
-    return list(dict.fromkeys(ordered[place].id for place in places[:CONTROLS]))
+    return list(dict.fromkeys(ordered[len(ordered) * share // 100].id for share in CONTROLS))

@@ -10,7 +10,7 @@ from typing import Any
 
 from gradrace.environment import describe
 from gradrace.gate import verdict
-from gradrace.gate.arms import THREADS, Arm
+from gradrace.gate.arms import ALLOCATOR, THREADS, Arm
 from gradrace.gate.comparing import Kernel
 from gradrace.gate.contest import Contest
 from gradrace.gate.timing import Rules, Timing
@@ -114,9 +114,5 @@ def _seen(arm: Arm) -> Seen:
 
 def _environment(contest: Contest | None) -> dict[str, Any]:
     """Of what was timed: one thread in each arm, whatever this process has."""
-    raced = (
-        {"launch": contest.launch, "pinned_to": list(contest.cores), "allocator": dict(contest.allocator)}
-        if contest
-        else {}
-    )
+    raced = {"launch": contest.launch, "pinned_to": list(contest.cores), "allocator": ALLOCATOR} if contest else {}
     return {**describe(), "threads": 1, "thread_variables": list(THREADS), **raced}
