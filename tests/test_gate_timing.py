@@ -34,7 +34,7 @@ class Pretender:
     def pin(self, core):
         self.asked.append(("pin", core))
 
-    def _cases(self, *_):
+    def _know(self, *_):
         return []
 
     def _load(self, name, _):
@@ -134,7 +134,7 @@ def race(first, second, rules=RULES, reports=None, seed=1):
 
         return launched
 
-    heat = timing.Heat(launch(first), launch(second), list(first), ("cases",))
+    heat = timing.Heat(launch(first), launch(second), list(first), ("know",))
     report = (lambda *facts: reports.append(facts)) if reports is not None else lambda *facts: None
     ((*found,),) = timing.race([heat], rules, report, Random(seed))
     return {each.id: each for each in found}, len(launches) // 2

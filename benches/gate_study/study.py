@@ -62,8 +62,9 @@ def laid_out(source: str) -> Iterator[Setting]:
             (path / "kernels.py").write_text(text)
             states.append(State(label, None, path))
         with started(states[1]) as arm:
-            known = [row for row in arm.ask("cases", ASKED.modules, ASKED.pattern, ASKED.every) if not row[2]]
-            kernels = [Kernel(name, "both", scenario=scenario) for name, scenario, _ in known]
+            rows = arm.ask("cases", ASKED.modules, ASKED.pattern, ASKED.every)
+            known = [row for row in rows if row[3] and not row[2]]
+            kernels = [Kernel(name, "both", scenario=scenario) for name, scenario, *_ in known]
             numbers = {name: arm.ask("numbers", name) for name, *_ in known}
         yield Setting(Side(states[0]), Side(states[1]), kernels, numbers)
 

@@ -58,9 +58,10 @@ WAYS = (
 @contextmanager
 def launched(setting: Setting, server: ForkServer, random: Random, core: int) -> Iterator[tuple[Arm, Arm]]:
     first, second = (partial(server.forked, side.state) for side in (setting.base, setting.head))
-    with pairs.launched(first, second, random, core) as arms:
+    with pairs.launched(first, second, random) as arms:
         for arm in arms:
-            arm.ask("cases", ASKED.modules, None, True)
+            arm.ask("know", ASKED.modules, KERNELS)
+            arm.pin(core)
         yield arms
 
 

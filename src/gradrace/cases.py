@@ -37,7 +37,9 @@ class Scenario:
 
     @property
     def tiers(self) -> frozenset[str]:
-        return self.size.tiers
+        """Those of its size; of a family that marks no size for the gate, the gate takes what the bench does."""
+        marked = any("gate" in size.tiers for size in self.family.sizes)
+        return self.size.tiers if marked or "bench" not in self.size.tiers else self.size.tiers | {"gate"}
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,14 @@ def all_cases(families: Iterable[Family] | None = None) -> list[Case]:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a person asked for. An axis that is named replaces the default choice on that axis."""
+    """What a person asked for. An axis that is named replaces the default choice on that axis.
+
+    default: the tier of sizes that are chosen on the CPU when nothing is said of it.
+    """
 
     pattern: str | None = None
     all: bool = False
+    default: str = "bench"
     tier: str | None = None
     family: Sequence[str] = ()
     variant: Sequence[str] = ()
@@ -194,7 +200,7 @@ class Selection:
             return self.tier in asked.tiers and (asked.device == "cuda") == (self.tier == "cuda")
         if self.all:
             return True
-        tier = "bench" if asked.device == "cpu" else "cuda"
+        tier = self.default if asked.device == "cpu" else "cuda"
         right_size = bool(self.size) or tier in asked.tiers
         right_dtype = bool(self.dtype) or asked.dtype == (asked.size.dtypes or asked.family.dtypes)[0]
         return right_size and right_dtype

@@ -29,8 +29,8 @@ DERIVED = ("primal", "value_and_gradient", "vjp", "jvp")
 STATUSES = ("error", "nan", "disagree", "none", "zero", "noise", "agree")
 """Outcomes of the gradient check, worst first; `skipped` stands apart."""
 
-TIERS = ("test", "bench", "cuda", "large")
-"""Who uses a size: the tests, the default bench, the CUDA bench, nobody unless asked."""
+TIERS = ("test", "bench", "gate", "cuda", "large")
+"""Who uses a size: the tests, the default bench, the gate, the CUDA bench, nobody unless asked."""
 
 COUNTERS = ("ops", "flops", "graph_nodes", "graph_depth", "saved_bytes", "peak_bytes")
 """Counters of a case's work of which a law of growth may be declared; see `gradrace.work`."""

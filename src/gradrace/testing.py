@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gradrace.declare import TIERS
 from gradrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(f"--{axis}", action="append", default=[], metavar="WORD", help=f"only this {axis} (repeatable)")
     group.addoption("--case", metavar="PATTERN", help="only the cases whose id matches this glob")
     group.addoption("--all-cases", action="store_true", help="every size, dtype and device, not the default selection")
-    group.addoption("--tier", choices=("test", "bench", "cuda", "large"), help="the cases of this tier of sizes")
+    group.addoption("--tier", choices=TIERS, help="the cases of this tier of sizes")
     group.addoption("--module", action="append", default=[], metavar="M", help="also load the families of this module")
     group.addoption("--threads", type=int, default=1, help="threads of torch and of every BLAS (default: 1)")
 

@@ -37,7 +37,7 @@ gauss_newton_step = Family(
     sizes=(
         size("test", n=5, m=25),
         size("test", n=4, m=12, b=7),
-        size("bench", n=20, m=100),
+        size("bench", "gate", n=20, m=100),
         size("bench", "cuda", n=20, m=100, b=200),
         size("bench", n=100, m=500),
     ),

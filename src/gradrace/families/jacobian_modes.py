@@ -67,7 +67,7 @@ jacobian_modes = Family(
         size("test", "bench", n=1, m=256),
         size("test", n=7, m=5),
         size("bench", n=16, m=256),
-        size("bench", "cuda", n=64, m=64),
+        size("bench", "gate", "cuda", n=64, m=64),
         size("bench", n=256, m=16),
         size("test", "bench", n=256, m=1),
         size("large", "cuda", n=256, m=256),

@@ -115,10 +115,10 @@ phase_retrieval = Family(
     sizes=(
         size("test", n=5, m=25, operators=_DERIVATIVES),
         size("test", n=4, m=12, b=7, operators=_DERIVATIVES),
-        size("bench", n=20, m=100, operators=_DERIVATIVES),
+        size("bench", "gate", n=20, m=100, operators=_DERIVATIVES),
         size("bench", "cuda", n=20, m=100, b=200, operators=("value_and_gradient", "hessian")),
         size("bench", "cuda", n=200, m=1000, operators=_DERIVATIVES),
-        size("test", "bench", n=20, m=100, start="near", **_SOLVE),
+        size("test", "bench", "gate", n=20, m=100, start="near", **_SOLVE),
         size("test", n=20, m=100, b=200, start="spectral", **_SOLVE),
         size("test", "bench", "cuda", n=20, m=100, b=200, start="random", **_SOLVE),
         size("large", "cuda", n=20, m=100, b=1000, start="random", **_SOLVE),

@@ -147,12 +147,12 @@ sandwich = Family(
     sizes=(
         size("test", "bench", d=5, n=1, cond=100),
         size("test", d=5, n=30, cond=1000),
-        size("bench", d=5, n=100, cond=100),
+        size("bench", "gate", d=5, n=100, cond=100),
         # The primal takes a third of the time and says nothing that n = 100 does not.
         size("bench", "cuda", d=5, n=10_000, cond=100, operators=("value_and_gradient",)),
         size("bench", d=50, n=100, cond=100),
         size("test", d=50, n=3, cond=100_000),
-        size("bench", d=500, n=1, cond=100, operators=("value_and_gradient",)),
+        size("bench", "gate", d=500, n=1, cond=100, operators=("value_and_gradient",)),
         size("large", "cuda", d=1000, n=1, cond=100, operators=("value_and_gradient",)),
         size("large", "cuda", d=1000, n=10_000, cond=100, operators=("value_and_gradient",)),
     ),

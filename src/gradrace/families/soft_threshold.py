@@ -71,7 +71,7 @@ soft_threshold = Family(
     sizes=(
         size("test", "bench", n=1),
         size("test", n=257),
-        size("bench", n=1_000),
+        size("bench", "gate", n=1_000),
         size("bench", "cuda", n=1_000_000, operators=("primal", "vjp")),
         size("large", "cuda", n=10_000_000, operators=("primal", "vjp")),
     ),

@@ -5,12 +5,14 @@ of gradrace it uses what that state has, and imports nothing of the gate. A ques
 answer ("ok", answer) or ("failed", a sentence).
 
     hello()                          -> where the packages of this state come from, and their versions
-    cases(modules, pattern, all)     -> [(id, id of the scenario, why it is skipped or "")]
+    cases(modules, pattern, all)     -> [(id, id of the scenario, why it is skipped or "", whether it is selected)]
+    know(modules, ids)               -> makes these cases known: what a launch needs, in place of all cases
     numbers(id)                      -> the numbers of the case's scenario, which both arms are handed
     examine(id, numbers)             -> outputs and work of a case on these numbers, and the seconds of its first call
     yardsticks(id)                   -> the tolerance and the scale of each output
     kinks(modules, families)         -> what the formulations of these families answer at their kinks, eager
-    load(id, numbers)                -> makes a case ready for timing; no numbers: those that the fork server holds
+    load(id, numbers)                -> makes a case ready for timing, each time at another place in memory; no numbers:
+                                        those that the fork server holds
     spend(calls)                     -> the seconds of so many calls of what is loaded, by the clock and of processor
     relay(calls, warm, turns)        -> the seconds of so many calls for each of its turns (True), in turn with the
                                         other arm of the pair; after so many warm calls that count for nothing
@@ -24,6 +26,7 @@ import gc
 import importlib
 import importlib.util
 import os
+import random
 import signal
 import sys
 import time
@@ -39,6 +42,12 @@ HELD: dict[str, Any] = {}
 """Numbers by scenario. Filled before the fork: both arms then read the very same memory."""
 
 LOADED: list[Callable[[], Any]] = []
+
+GAPS: list[bytearray] = []
+"""What lies between one kernel's memory and the next."""
+
+GAP_BYTES = 1 << 21
+"""The largest of the gaps: a huge page, within which an address decides where in the caches its content goes."""
 
 BATON: list[Connection] = []
 """What both arms of a pair hand to and fro, so that one of them computes at a time."""
@@ -59,21 +68,43 @@ def hello() -> dict[str, Any]:
     }
 
 
-def cases(modules: Sequence[str], pattern: str | None, all_sizes: bool) -> list[tuple[str, str, str]]:
-    """The selected cases; none where nothing matches, which is for the gate to judge."""
-    from gradrace.cases import Selection, all_cases, load_families
-    from gradrace.errors import UsageError
+def cases(modules: Sequence[str], pattern: str | None, every: bool) -> list[tuple[str, str, str, bool]]:
+    """All cases of this state; that none is selected is for the gate to judge."""
+    from gradrace.cases import all_cases, load_families
 
     known = all_cases(load_families(_existing(modules)))
+    _remember(known)
+    selected = {case.id for case in _selected(known, pattern, every)}
+    return [(case.id, case.scenario.id, case.skip_reason or "", case.id in selected) for case in known]
+
+
+def know(modules: Sequence[str], ids: Sequence[str]) -> None:
+    from gradrace.cases import all_cases, load_families
+
+    names = {case_id.partition("/")[0] for case_id in ids}
+    _remember(all_cases([family for family in load_families(_existing(modules)) if family.name in names]))
+
+
+def _remember(known: Sequence[Any]) -> None:
     CASES.update((case.id, case) for case in known)
     # What has been imported stays: a collection need not walk through all of torch each time.
     gc.collect()
     gc.freeze()
+
+
+def _selected(known: Sequence[Any], pattern: str | None, every: bool) -> Sequence[Any]:
+    """What the gate looks at, as this state has it."""
+    from dataclasses import fields
+
+    from gradrace.cases import Selection
+    from gradrace.errors import UsageError
+
+    # A state may be older than the sizes that are for the gate.
+    choice = {"default": "gate"} if "default" in {field.name for field in fields(Selection)} else {}
     try:
-        selected = Selection(pattern, all=all_sizes).apply(known)
+        return Selection(pattern, all=every, **choice).apply(known)
     except UsageError:
-        selected = []
-    return [(case.id, case.scenario.id, case.skip_reason or "") for case in selected]
+        return []
 
 
 def _existing(modules: Sequence[str]) -> list[str]:
@@ -167,6 +198,8 @@ def kinks(modules: Sequence[str], families: Sequence[str]) -> list[dict[str, Any
 def load(case_id: str, given: Mapping[str, Any] | None) -> None:
     LOADED.clear()
     gc.collect()
+    # Where arrays lie to one another decides how well the caches hold them: a kernel that is loaded anew lies anew.
+    GAPS[:] = [bytearray(random.SystemRandom().randrange(0, GAP_BYTES, 64)) for _ in range(3)]
     LOADED.append(_canary() if case_id == CANARY else _thunk(case_id, given))
 
 
@@ -269,7 +302,7 @@ def _without_collector() -> Iterator[None]:
 
 
 QUESTIONS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (hello, cases, numbers, examine, yardsticks, kinks, load, spend, relay, share)
+    each.__name__: each for each in (hello, cases, know, numbers, examine, yardsticks, kinks, load, spend, relay, share)
 }
 
 

@@ -34,10 +34,18 @@ class Kernel:
     is_compiled: bool = False
     seconds: float = 0.0
 
+    @property
+    def family(self) -> str:
+        return self.id.split("/")[0]
+
+    @property
+    def operator(self) -> str:
+        return self.id.split("/")[2]
+
 
 @dataclass(frozen=True)
 class Asked:
-    """What to compare: the families of these modules too, a glob on the case id, every size or the default ones."""
+    """What to compare: the families of these modules too, a glob on the case id, every size or those for the gate."""
 
     modules: Sequence[str] = ()
     pattern: str | None = None
@@ -54,10 +62,12 @@ def compare(base: Arm, head: Arm, asked: Asked, track: Track) -> list[Kernel]:
     old, new = (arm.ask("cases", asked.modules, asked.pattern, asked.every) for arm in (base, head))
     if is_older:
         old = []
-    skipped = {case_id: reason for case_id, _, reason in new if reason}
-    scenario_of = {case_id: scenario for case_id, scenario, _ in new}
-    in_base = {case_id for case_id, _, reason in old if not reason}
-    kernels = [Kernel(case_id, "gone") for case_id, *_ in old if case_id not in scenario_of]
+    in_head = {case_id for case_id, *_ in new}
+    in_base = {case_id for case_id, _, reason, _ in old if not reason}
+    # What is looked at is for the head to say: a size that it has marked or unmarked has neither come nor gone.
+    skipped = {case_id: reason for case_id, _, reason, is_selected in new if is_selected and reason}
+    scenario_of = {case_id: scenario for case_id, scenario, _, is_selected in new if is_selected}
+    kernels = [Kernel(case_id, "gone") for case_id, *_, is_selected in old if is_selected and case_id not in in_head]
     kernels += [Kernel(case_id, "skipped", reason) for case_id, reason in skipped.items()]
     kernels += [Kernel(name, "new") for name in scenario_of if name not in skipped and name not in in_base]
     both = [name for name in scenario_of if name not in skipped and name in in_base]
@@ -118,7 +128,7 @@ def _kernel(name: str, scenario: str, numbers: Any, ask_both: Callable[..., list
 
 def compare_kinks(base: Arm, head: Arm, asked: Asked, kernels: Iterable[Kernel]) -> list[ledger.Difference]:
     """The rows of the kink ledger that changed; a row that came or went, with its variant, is no change of a kink."""
-    families = sorted({kernel.id.partition("/")[0] for kernel in kernels if kernel.gradient is not None})
+    families = sorted({kernel.family for kernel in kernels if kernel.gradient is not None})
     with _both_at_once(base, head) as pool:
         old, new = pool.map(lambda arm: arm.ask("kinks", asked.modules, families), (base, head))
     if old is None or new is None:

@@ -27,6 +27,9 @@ of the longest, which would take the time of the others.
 """
 
 
+AGAINST_HEAD, AGAINST_BASE = "base against head", "base against base"
+
+
 @dataclass(frozen=True)
 class Side:
     """One of the two: its state, and its interpreter."""
@@ -67,12 +70,12 @@ def contest(
     rules: Rules,
     report: Report,
 ) -> Contest | None:
-    """Race what both states have and what is not compiled. None where there is nothing of that.
+    """Race what both states have, but nothing compiled. None where there is nothing of that.
 
     server: to fork arms from; None where each must be started. numbers: those of a kernel, by its id. Raises ArmError
     where an arm ends.
     """
-    racing = [kernel for kernel in kernels if kernel.state == "both" and not kernel.is_compiled]
+    racing = _racing(kernels, asked)
     if not racing:
         return None
     heats: list[Heat] = []
@@ -80,9 +83,12 @@ def contest(
     for group, source in _groups(server, racing):
         launch, sent = _launcher(source, group, numbers)
         cores = pairs.cores() if source else []
-        heat = partial(Heat, prepare=("cases", asked.modules, None, True), numbers=sent, cores=cores)
+        heat = partial(Heat, prepare=("know", asked.modules), numbers=sent, cores=cores)
         first, second = partial(launch, base), partial(launch, head)
-        heats += [heat(first, second, [kernel.id for kernel in group]), heat(first, first, _chosen(group))]
+        heats += [
+            heat(first, second, [kernel.id for kernel in group], suite=AGAINST_HEAD),
+            heat(first, first, _chosen(group), suite=AGAINST_BASE),
+        ]
         launches.append("fork" if source else "spawn")
     # Two interpreters may well have two torches, one of them slower: then the canary too races against itself.
     place = 0 if base.python == head.python else 1
@@ -93,10 +99,21 @@ def contest(
     controls = [timing for row in found[1::2] for timing in row]
     return Contest(
         {timing.id: timing for timing in timings},
-        [Control("torch alone", canary), *(Control("base against base", each) for each in controls)],
+        [Control("torch alone", canary), *(Control(AGAINST_BASE, each) for each in controls)],
         " and ".join(launches),
         pairs.cores() if "fork" in launches else [],
     )
+
+
+def _racing(kernels: Sequence[Kernel], asked: Asked) -> list[Kernel]:
+    """What is timed. A primal by itself only where somebody asks for it: where there is a derivative, it is timed with
+    the primal in it.
+    """
+    able = [kernel for kernel in kernels if kernel.state == "both" and not kernel.is_compiled]
+    if asked.every or asked.pattern is not None:
+        return able
+    derived = {kernel.family for kernel in able if kernel.operator != "primal"}
+    return [kernel for kernel in able if kernel.operator != "primal" or kernel.family not in derived]
 
 
 def _groups(server: ForkServer | None, racing: Sequence[Kernel]) -> Iterator[tuple[list[Kernel], ForkServer | None]]:

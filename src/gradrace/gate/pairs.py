@@ -45,7 +45,10 @@ WARM_UP_S = 0.003
 """About as long each arm warms up: memory is touched first, and what is done once is done."""
 
 COLD_S = 1.0
-"""A first call that is longer than this is believed: a second one would cost too much."""
+"""A first call that is longer than this is believed: more would cost too much."""
+
+COLD_CALLS = 5
+"""So many calls follow a first one that is not, and the shortest of them is believed."""
 
 BEAT_S = 0.0003
 """How often the arms that share a core alternate."""
@@ -90,8 +93,8 @@ def cores() -> list[int]:
 
 
 @contextmanager
-def launched(first: Launch, second: Launch, random: Random, core: int | None) -> Iterator[Arms]:
-    """Both arms of a pair, on one core, started in the order that a coin decides."""
+def launched(first: Launch, second: Launch, random: Random) -> Iterator[Arms]:
+    """Both arms of a pair, started in the order that a coin decides."""
     batons = Pipe()
     with ExitStack() as stack:
         with batons[0], batons[1]:
@@ -99,20 +102,19 @@ def launched(first: Launch, second: Launch, random: Random, core: int | None) ->
                 one, two = stack.enter_context(first(batons[0])), stack.enter_context(second(batons[1]))
             else:
                 two, one = stack.enter_context(second(batons[1])), stack.enter_context(first(batons[0]))
-        if core is not None:
-            one.pin(core)
-            two.pin(core)
         yield one, two
 
 
 def plan(arms: Arms, can_share: bool) -> Plan:
     """How to time what both arms have loaded, from calls that count for nothing."""
-    calls, (seconds, busy) = 1, _slower(arms, 1)
+    seconds, busy = _slower(arms, 1)
     if seconds < COLD_S:
-        seconds, busy = _slower(arms, 1)  # the first call was cold
+        # A first call does what is done once, and the next ones still touch memory.
+        seconds, busy = min(_slower(arms, 1) for _ in range(COLD_CALLS))
+    calls = 1
     while seconds < ENOUGH_S:
         calls *= 2
-        seconds, busy = _slower(arms, calls)
+        seconds, busy = min(_slower(arms, calls) for _ in range(2))
     call = seconds / calls
     if call > SHORT_S and can_share and busy > BUSY * seconds:
         # A long call is its own warm-up.

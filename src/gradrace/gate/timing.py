@@ -44,6 +44,7 @@ class Rules:
 class Heat:
     """Kernels to be timed in the same two launches. cores: each pair runs on one of these; none: wherever it likes.
 
+    suite: heats of one name share its error rate.
     prepare: what each arm is asked first; numbers: those of a kernel, None where the arms have them already.
     """
 
@@ -51,11 +52,12 @@ class Heat:
     second: pairs.Launch
     kernels: Sequence[str]
     prepare: tuple[Any, ...]
+    suite: str = ""
     numbers: Callable[[str], Any] = lambda name: None
     cores: Sequence[int] = ()
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """What is known of a kernel so far."""
 
@@ -112,20 +114,23 @@ def race(heats: Sequence[Heat], rules: Rules, report: Report, random: Random) ->
             if batch:
                 # The order of the kernels is fresh in each pair, and alike in both arms.
                 _run_pair(heat, random.sample(batch, len(batch)), random, deadline)
-    return [_timings(row, rules, rules.budget_s / max(count, 1)) for row in entries]
+    return _timings(heats, entries, rules, rules.budget_s / max(count, 1))
 
 
 def _run_pair(heat: Heat, batch: Sequence[Entry], random: Random, deadline: float) -> None:
     begin = time.monotonic()
     core = random.choice(heat.cores) if heat.cores else None
-    with pairs.launched(heat.first, heat.second, random, core) as arms:
+    with pairs.launched(heat.first, heat.second, random) as arms:
         for arm in arms:
-            arm.tell(*heat.prepare)
+            arm.tell(*heat.prepare, [entry.name for entry in batch])
         try:
             for arm in arms:
                 arm.hear()
         except ArmRefusal as refusal:
             raise ArmError(f"a state that did import does not any more: {refusal}") from refusal
+        if core is not None:  # from here on: to import, each had a core of its own
+            for arm in arms:
+                arm.pin(core)
         launch_s = time.monotonic() - begin
         share = launch_s / len(batch)
         for entry in batch:
@@ -151,30 +156,48 @@ def _time(
     first pair, which is there to find out how the kernel is to be timed.
     """
     numbers = heat.numbers(entry.name)
-    for arm in arms:
-        arm.ask("load", entry.name, numbers)
     if entry.plan is None:
+        _load(arms, entry.name, numbers)
         entry.plan = pairs.plan(arms, can_share=core is not None)
         return None
-    found = [pairs.lap(arms, entry.plan, random, core)]
-    while len(found) < MOST_LAPS and time.monotonic() < until:
+    found: list[pairs.Lap] = []
+    while not found or (len(found) < MOST_LAPS and time.monotonic() < until):
+        _load(arms, entry.name, numbers)
         found.append(pairs.lap(arms, entry.plan, random, core))
     return pairs.Lap(*(median(column) for column in zip(*map(astuple, found), strict=True)))
 
 
-def _timings(row: Sequence[Entry], rules: Rules, share_s: float) -> list[Timing]:
-    """The judgements, with Holm's procedure over the kernels of a heat. share_s: a kernel's part of the budget."""
-    judgements = ["same" if entry.decider.p_value("same") <= rules.alpha else "undecided" for entry in row]
+def _load(arms: tuple[Arm, Arm], name: str, numbers: Any) -> None:
+    """Before each lap: where a kernel's memory lies is as much of a lottery as a launch, and cheaper to draw again."""
+    for arm in arms:
+        arm.ask("load", name, numbers)
+
+
+def _timings(
+    heats: Sequence[Heat], entries: Sequence[Sequence[Entry]], rules: Rules, share_s: float
+) -> list[list[Timing]]:
+    """The timings of each heat. share_s: a kernel's part of the budget."""
+    suites: dict[str, list[Entry]] = {}
+    for heat, row in zip(heats, entries, strict=True):
+        suites.setdefault(heat.suite, []).extend(row)
+    judged = {
+        entry: (judgement, rules.alpha / len(suite))
+        for suite in suites.values()
+        for entry, judgement in zip(suite, _judgements(suite, rules.alpha), strict=True)
+    }
+    return [[_timing(entry, *judged[entry], rules.margin, share_s) for entry in row] for row in entries]
+
+
+def _judgements(entries: Sequence[Entry], alpha: float) -> list[str]:
+    """Of a suite, with Holm's procedure."""
+    judgements = ["same" if entry.decider.p_value("same") <= alpha else "undecided" for entry in entries]
     for claim in ("slower", "faster"):
-        stands = holm([entry.decider.p_value(claim) for entry in row], rules.alpha)
+        stands = holm([entry.decider.p_value(claim) for entry in entries], alpha)
         judgements = [claim if shown else judgement for shown, judgement in zip(stands, judgements, strict=True)]
-    return [
-        _timing(entry, judgement, rules, rules.alpha / len(row), share_s)
-        for entry, judgement in zip(row, judgements, strict=True)
-    ]
+    return judgements
 
 
-def _timing(entry: Entry, judgement: str, rules: Rules, level: float, share_s: float) -> Timing:
+def _timing(entry: Entry, judgement: str, level: float, margin: float, share_s: float) -> Timing:
     """What it could have seen: a kernel that was decided early would have had its part of the budget to the end."""
     ratios = entry.decider.log_ratios
     affordable = round(len(ratios) * share_s / entry.seconds) if entry.seconds else 0
@@ -185,7 +208,7 @@ def _timing(entry: Entry, judgement: str, rules: Rules, level: float, share_s: f
         entry.decider.estimate(),
         [lap.first for lap in entry.laps],
         [lap.second for lap in entry.laps],
-        smallest_effect(ratios, rules.margin, level, cap),
+        smallest_effect(ratios, margin, level, cap),
         entry.seconds,
         entry.failure,
     )
