@@ -41,7 +41,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--alpha", type=_between(0, 0.5), default=0.01, metavar="X", help="how often a run may be red by chance"
     )
     command.add_argument(
-        "--budget", type=_seconds, default=150.0, metavar="SECONDS", help="at most so long for times; 0 for no times"
+        "--budget", type=_seconds, default=200.0, metavar="SECONDS", help="at most so long for times; 0 for no times"
     )
     command.add_argument("--strict", action="store_true", help="a kernel whose time is undecided is red")
     command.add_argument("--build", metavar="CMD", help="run this in the folder of each state first")

@@ -37,7 +37,7 @@ class Rules:
 
     margin: float = 0.03
     alpha: float = 0.01
-    budget_s: float = 150.0
+    budget_s: float = 200.0
 
 
 @dataclass(frozen=True)
