@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from gate_project import KERNELS, Project
+from gradrace.cli.gate_report import HEADING
 
 ROOT = Path(__file__).parents[1]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -49,7 +50,7 @@ def test_the_step_fails_with_the_gate_and_says_why(tmp_path):
         project, GATE_BASE="HEAD", GATE_PATTERN="square/product/*", GATE_MODULES="kernels", GATE_ARGUMENTS="--budget 0"
     )
     assert code == 1
-    assert summary.startswith("### gradrace: regression\n")
+    assert summary.startswith(f"{HEADING} regression\n")
     assert (outputs["verdict"], outputs["exit-code"]) == ("regression", "1")
     assert Path(outputs["json"]).exists()
     assert Path(outputs["markdown"]).read_text() == summary
@@ -85,6 +86,16 @@ def test_no_input_reaches_a_shell_unquoted():
 def test_the_workflows_are_readable(file):
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / file).read_text())
     assert workflow["jobs"]
+
+
+def test_the_workflow_edits_the_comment_of_the_gate_and_no_other():
+    (comment,) = (
+        step["run"]
+        for step in yaml.safe_load((ROOT / ".github" / "workflows" / "gate.yml").read_text())["jobs"]["gate"]["steps"]
+        if "comment" in step.get("run", "")
+    )
+    assert f'startswith("{HEADING}")' in comment
+    assert subprocess.run(["bash", "-n", "-c", comment], check=False).returncode == 0
 
 
 def test_the_copied_workflow_fetches_the_whole_history():

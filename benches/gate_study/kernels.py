@@ -156,3 +156,35 @@ hinge = Family(
 @hinge.variant(source="relu")
 def rectified(x):
     return torch.relu(x).sum()
+
+
+class _Quartic(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        square = x * x
+        quartic = square * square
+        ctx.save_for_backward(x, square)
+        return quartic.sum()
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        x, square, *_ = ctx.saved_tensors
+        return 4 * square * x * cotangent
+
+
+quartic = Family(
+    name="fault_quartic",
+    summary="sum of x^4, with a gradient written by hand",
+    source="made for this study",
+    primals=("x",),
+    operators=("value_and_gradient",),
+    dtypes=("float64",),
+    baseline="keeps_the_square",
+    sizes=(size("test", "bench", n=5000),),
+    draw=_drawn,
+)
+
+
+@quartic.variant(source="a custom function that keeps the square")
+def keeps_the_square(x):
+    return _Quartic.apply(x)

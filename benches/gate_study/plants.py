@@ -1,4 +1,4 @@
-"""Changes that slow the study's kernels down, as somebody might make them: each a replacement of source text."""
+"""Changes of the study's kernels, as somebody might make them: each a replacement of source text."""
 
 from pathlib import Path
 
@@ -23,7 +23,26 @@ SLOW = {
         "def wide_8(x):\n    return _multiplied(x, 9)",
     ),
 }
-"""By name: what stands in the base, and what stands in the head."""
+"""Slower, by name: what stands in the base, and what stands in the head."""
+
+WRONG = {
+    "a wrong gradient at equal speed": ("return 3 * x * x * cotangent", "return 2 * x * x * cotangent"),
+    "twice the saved bytes in equal time": (
+        "ctx.save_for_backward(x, square)",
+        "ctx.save_for_backward(x, square, quartic)",
+    ),
+    "a detached primal": ("    return b @ solution +", "    return b.detach() @ solution +"),
+    "a kink moved": ("return torch.relu(x).sum()", "return torch.clamp(x, min=0).sum()"),
+}
+"""No slower, and wrong all the same."""
+
+SPOILT = {
+    "a wrong gradient at equal speed": "study_cubic/by_hand/value_and_gradient/n5000/float64/cpu",
+    "twice the saved bytes in equal time": "fault_quartic/keeps_the_square/value_and_gradient/n5000/float64/cpu",
+    "a detached primal": "study_solve/factored/value_and_gradient/d60/float64/cpu",
+    "a kink moved": "study_hinge/rectified/value_and_gradient/n1000/float64/cpu",
+}
+"""The kernel that each of these spoils."""
 
 PLANTED = {
     "study_chain/chain_32/": "one more operation among 32",

@@ -40,8 +40,10 @@ def tables() -> list[str]:
     slow = _rows("slow")
     if slow:
         lines += ["", *_slow(slow, {row["kernel"]: row for row in _rows("ratios")})]
-    turns = _rows("turns")
-    return [*lines, "", *_turns(turns)] if turns else lines
+    for name, section in (("neighbours", _neighbours), ("faults", _faults), ("turns", _turns)):
+        if rows := _rows(name):
+            lines += ["", *section(rows)]
+    return lines
 
 
 def _rows(name: str) -> list[Row]:
@@ -118,6 +120,34 @@ def _slow(rows: Sequence[Row], measured: Mapping[str, Row]) -> list[str]:
         "95th percentile s",
     )
     return ["Planted slowdowns:", "", *_table(header, body)]
+
+
+def _neighbours(rows: Iterable[Row]) -> list[str]:
+    """What the other tools call slower, of identical code and of each plant. A run is red where any kernel is."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["tool"], []).append(row)
+    body = []
+    for tool, found in groups.items():
+        same = [row for row in found if row["head"] == "same"]
+        red_runs = {row["run"] for row in same if row["red"]}
+        slow = [row for row in found if row["head"] == "slow" and plant_of(row["kernel"])]
+        body.append(
+            (
+                tool,
+                f"{sum(row['red'] for row in same)} of {len(same)}",
+                f"{len(red_runs)} of {len({row['run'] for row in same})}",
+                f"{sum(row['red'] for row in slow)} of {len(slow)}",
+                f"{_median(found, 'seconds'):.1f}",
+            )
+        )
+    header = ("tool", "false red", "runs with a false red", "planted slowdowns found, of any size", "seconds a kernel")
+    return ["The neighbours, with their defaults, on the same kernels:", "", *_table(header, body)]
+
+
+def _faults(rows: Iterable[Row]) -> list[str]:
+    body = [(row["fault"], row["tool"], "red" if row["red"] else "not red", row["says"]) for row in rows]
+    return ["Changes that are no slower, and wrong:", "", *_table(("change", "tool", "it is", "for its"), body)]
 
 
 def _turns(rows: Iterable[Row]) -> list[str]:

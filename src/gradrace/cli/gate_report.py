@@ -14,6 +14,9 @@ from gradrace.gate.verdict import spell
 STYLES = {"red": "bold red", "notice": "yellow", "gain": "green"}
 MARKS = {"red": "❌", "notice": "⚠️", "gain": "✅"}
 
+HEADING = "### gradrace:"
+"""How the comment of a pull request begins, by which it is found again."""
+
 FEW = 30
 """Up to so many kernels the table of times shows all; of more those that are not the same."""
 
@@ -107,7 +110,7 @@ def _clock(outcome: Outcome) -> list[str]:
 def markdown(outcome: Outcome) -> str:
     """A comment of a pull request: the verdict first, then what is red, then the rest."""
     base, head = outcome.base.label, outcome.head.label
-    lines = [f"### gradrace: {outcome.verdict.word}", "", f"{outcome.verdict.sentence}. Base {base}, head {head}.", ""]
+    lines = [f"{HEADING} {outcome.verdict.word}", "", f"{outcome.verdict.sentence}. Base {base}, head {head}.", ""]
     if outcome.findings:
         rows = [(MARKS[each.colour], f"`{each.id}`", each.text) for each in outcome.findings]
         lines += [*_rows(("", "kernel", "what changed"), rows), ""]
