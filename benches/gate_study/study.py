@@ -39,7 +39,7 @@ from gradrace.gate.states import State
 RESULTS = Path(__file__).parents[2] / "results" / "gate"
 ASKED = Asked(("kernels",), "study_*", True)
 CAP_S = 1.7
-"""Of a comparison, on the average of its run: what is undecided by then counts as missed."""
+"""Of a comparison, on the average of its run: what is undecided by then counts as missed. Such is the default."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def _silent(*_: object) -> None:
     """Nobody watches."""
 
 
-def judged(setting: Setting, run: int) -> list[dict[str, object]]:
+def judged(setting: Setting, run: int, cap_s: float) -> list[dict[str, object]]:
     """One run of the gate's clock, a row for each kernel and each control."""
-    found = raced(setting, timing.Rules(budget_s=CAP_S * (len(setting.kernels) + 1 + len(CONTROLS))))
+    found = raced(setting, timing.Rules(budget_s=cap_s * (len(setting.kernels) + 1 + len(CONTROLS))))
     rows = [_row(run, each, "") for each in found.timings.values()]
     return rows + [_row(run, each.timing, each.kind) for each in found.controls]
 
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("study", choices=("same", "slow", "ratios"))
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--loaded", action="store_true", help="beside a process that computes in bursts")
+    parser.add_argument("--cap", type=float, default=CAP_S, help="seconds of a comparison, on the average of its run")
     parser.add_argument("--plant", action="append", choices=SLOW, help="only the kernels that this slows down")
     options = parser.parse_args()
     name = f"{options.study}_loaded" if options.loaded else options.study
@@ -186,7 +187,7 @@ def main() -> None:
         first = runs_so_far(name)
         for run in range(first, first + options.runs):
             begin = time.monotonic()
-            rows = judged(setting, run)
+            rows = judged(setting, run, options.cap)
             save(name, rows)
             same = sum(row["judgement"] == "same" for row in rows)
             slower = sum(row["judgement"] == "slower" for row in rows)
