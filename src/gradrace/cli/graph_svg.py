@@ -15,13 +15,15 @@ from html import escape
 from itertools import accumulate, pairwise
 from statistics import fmean
 
-LETTER, LINE, PADDING = 8.0, 17.0, 9.0
+LETTER, LINE, PADDING = 8.5, 17.0, 9.0
 """Pixels: the width of a letter, the height of a line, the space around what is written."""
 
 BETWEEN, BELOW = 20.0, 44.0
 """Pixels between neighbours, and between layers."""
 
 SWEEPS = 20
+
+BOLD = ' font-weight="bold"'
 
 HEAD = """\
 <svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"
@@ -30,7 +32,7 @@ HEAD = """\
 <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">\
 <path d="M0 0 L8 4 L0 8 z" fill="#555"/></marker></defs>
 <rect width="100%" height="100%" fill="white"/>
-<text x="{middle:.0f}" y="22" font-weight="bold">{title}</text>
+<text x="{middle:.0f}" y="22"{bold}>{title}</text>
 """
 
 
@@ -66,16 +68,17 @@ def draw(boxes: Sequence[Box], title: str) -> str:
     for spot in spots:
         layers[spot.layer].append(spot)
     _arrange(layers)
-    left = min(spot.x - spot.width / 2 for spot in spots) - BETWEEN
-    width = max(max(spot.x + spot.width / 2 for spot in spots) - left + BETWEEN, LETTER * len(title) + 2 * BETWEEN)
+    left, right = min(spot.x - spot.width / 2 for spot in spots), max(spot.x + spot.width / 2 for spot in spots)
+    width = max(right - left, LETTER * len(title)) + 2 * BETWEEN
+    shift = (width - left - right) / 2
     top = 40.0
     for layer in layers:
         height = max(LINE * len(spot.lines) for spot in layer) + PADDING
         for spot in layer:
-            spot.x, spot.top, spot.height = spot.x - left, top, height
+            spot.x, spot.top, spot.height = spot.x + shift, top, height
         top += height + BELOW
-    head = HEAD.format(width=width, height=top - BELOW + BETWEEN, middle=width / 2, title=escape(title))
-    return head + "\n".join([*_arrows(spots), *map(_drawn, spots)]) + "\n</svg>\n"
+    head = HEAD.format(width=width, height=top - BELOW + BETWEEN, middle=width / 2, title=escape(title), bold=BOLD)
+    return head + "\n".join([*_arrows(spots), *(_drawn(spot) for spot in spots if spot.lines)]) + "\n</svg>\n"
 
 
 def _routed(boxes: Sequence[Box]) -> Iterator[_Spot]:
@@ -149,12 +152,24 @@ def _arrows(spots: Sequence[_Spot]) -> Iterator[str]:
         to_x, to_y = _port(target, ended[target], len(target.above)), target.top
         middle = (y + to_y) / 2
         curve = f"M{x:.1f} {y:.1f} C{x:.1f} {middle:.1f} {to_x:.1f} {middle:.1f} {to_x:.1f} {to_y:.1f}"
-        end = ' marker-end="url(#arrow)"' if target.lines else f" V{to_y + target.height:.1f}"
-        yield f'<path d="{curve}" fill="none" stroke="#555"{end}/>'
+        if target.lines:
+            yield f'<path d="{curve}" fill="none" stroke="#555" marker-end="url(#arrow)"/>'
+        else:
+            yield f'<path d="{curve} V{to_y + target.height:.1f}" fill="none" stroke="#555"/>'
 
 
 def _port(spot: _Spot, number: int, of: int) -> float:
     return spot.x + spot.width * (number / (of + 1) - 0.5)
 
 
-def _drawn(spot: _Spot) -> str: ...
+def _drawn(spot: _Spot) -> str:
+    """A box with its lines, the first in bold; one without inputs has another colour."""
+    fill = "#fff" if spot.above else "#dcebf7"
+    corner = f'x="{spot.x - spot.width / 2:.1f}" y="{spot.top:.1f}"'
+    extent = f'width="{spot.width:.1f}" height="{spot.height:.1f}"'
+    first = spot.top + spot.height / 2 - LINE * (len(spot.lines) / 2 - 0.75)
+    texts = (
+        f'<text x="{spot.x:.1f}" y="{first + LINE * i:.1f}"{"" if i else BOLD}>{escape(line)}</text>'
+        for i, line in enumerate(spot.lines)
+    )
+    return f'<rect {corner} {extent} rx="5" fill="{fill}" stroke="#345"/>' + "".join(texts)

@@ -59,6 +59,11 @@ class Graph:
         return len(self._heights)
 
     @property
+    def order(self) -> tuple[Any, ...]:
+        """The nodes, each after all that lie below it."""
+        return tuple(self._heights)
+
+    @property
     def depth(self) -> int:
         """Nodes on the longest path."""
         return max(self._heights.values(), default=0)
