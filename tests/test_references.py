@@ -8,7 +8,11 @@ import pytest
 import scipy.optimize
 import torch
 
+import test_dual_numbers
+import test_logistic
 import test_small_families
+import test_solve_cond
+import test_tanh_tail
 import test_two_faces
 from gradrace.cases import Scenario
 from gradrace.families import FAMILIES, gauss_newton_step, hello, identity, phase_retrieval, sandwich
@@ -297,6 +301,10 @@ SECOND_ROUTES = {
     "two_faces_jump": test_two_faces.test_the_references_are_limits_of_smooth_functions,
     "softmax_refclass": test_small_families.test_the_log_likelihood_agrees_with_a_complex_step,
     "sgd_exponent": test_small_families.test_the_exponent_agrees_with_a_complex_step,
+    "tanh_tail": test_tanh_tail.test_the_reference_agrees_with_mpmath,
+    "solve_cond": test_solve_cond.test_the_reference_agrees_with_exact_rationals,
+    "dual_numbers": test_dual_numbers.test_the_reference_agrees_with_mpmath,
+    "logistic": test_logistic.test_the_reference_agrees_with_a_complex_step,
 }
 """The test that takes another route to the same reference, for each family."""
 
@@ -307,8 +315,9 @@ def test_every_reference_has_a_second_route():
 
 
 def test_a_gauge_is_free_only_where_the_parameter_is_symmetric():
-    """M is symmetric, and Cholesky reads half of it; nothing else is excused."""
-    assert {family.name: set(family.symmetric) for family in FAMILIES if family.symmetric} == {"sandwich": {"M"}}
-    family = sandwich.sandwich
-    M = draw_numbers(Scenario(family, "value_and_gradient", family.sizes[0], "float64", "cpu"))["M"]
-    assert np.array_equal(M, M.T)
+    """M and A are symmetric, and Cholesky reads half of them; nothing else is excused."""
+    free = {family: name for family in FAMILIES for name in family.symmetric}
+    assert {family.name: name for family, name in free.items()} == {"sandwich": "M", "solve_cond": "A"}
+    for family, name in free.items():
+        M = draw_numbers(Scenario(family, "value_and_gradient", family.sizes[0], "float64", "cpu"))[name]
+        assert np.array_equal(M, M.T)

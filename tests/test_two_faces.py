@@ -90,3 +90,53 @@ def test_listing_2_answers_x_for_a_vector_and_eq_4_for_a_single_entry():
     assert value.tolist() == [-1, 0, 1]
     assert slope.tolist() == [1, 1, 1]
     assert listing_2(torch.tensor([-1.0])).item() == -3
+
+
+def test_listing_2_cannot_look_into_a_tensor_without_an_axis():
+    """What iterating over a vector gives is returned as it is, because `x.data[0]` of it does not exist."""
+    x = torch.tensor(-1.0, requires_grad=True)
+    assert listing_2(x).item() == -1
+    with pytest.raises(IndexError, match="0-dim"):
+        x.data[0]
+
+
+def slope_at_zero(function):
+    x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    return torch.autograd.grad(function(x), x)[0].item()
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (lambda x: x**0, 0),
+        (lambda x: x**1.0, 1),
+        (lambda x: x**0.5, math.inf),
+        (lambda x: x**x, 0),  # its slope is −∞: autograd takes 0⁰ log 0 for 0
+    ],
+    ids=["x⁰", "x¹", "x^½", "xˣ"],
+)
+def test_powers_at_zero(function, found):
+    assert slope_at_zero(function) == found
+
+
+def test_gradient_descent_would_leave_the_minimum_of_a_sum_of_kinks():
+    """x cos 4x + 2|x| is at least |x|, so that 0 is its minimum; autograd answers 1 there, of the interval [−1, 3]."""
+
+    def function(x):
+        return x * torch.cos(4 * x) + 2 * x.abs()
+
+    x = torch.linspace(-5, 5, 1001, dtype=torch.float64)
+    assert (function(x) >= x.abs() - 1e-15).all()
+    assert slope_at_zero(function) == 1
+    assert np.allclose(one_sided_slopes(lambda x: x * math.cos(4 * x) + 2 * abs(x), 0.0), (-1, 3), atol=1e-6)
+
+
+def test_an_inverse_hyperbolic_sine_by_its_sign_is_flat_at_zero():
+    """sign x log(|x| + √(x² + 1)) is differentiable everywhere, with slope 1 at 0; libraries have shipped it."""
+
+    def by_sign(x):
+        return torch.sign(x) * torch.log(x.abs() + torch.sqrt(x**2 + 1))
+
+    x = torch.tensor([-2.0, 0.5], dtype=torch.float64)
+    assert torch.allclose(by_sign(x), torch.asinh(x), rtol=1e-14)
+    assert (slope_at_zero(by_sign), slope_at_zero(torch.asinh)) == (0, 1)

@@ -293,3 +293,39 @@ def forward_mode(x: Tensor, f: str) -> Result:
             value, dot = forward_ad.unpack_dual(FUNCTIONS[f](torch, *v))
         gradient.append(dot)
     return value.sum(), (torch.stack(gradient, dim=1),)
+
+
+COMPLEX_STEP = 1e-20
+"""h² is lost beside any intermediate value even in float64, and h far from underflow even in float32."""
+
+
+def _by_columns(x: Tensor, f: str, partial: Callable[[Sequence[Tensor], int], Tensor]) -> Result:
+    """Value and gradient from a function (columns, j) -> ∂f/∂x_j."""
+    columns = x.unbind(1)
+    gradient = [partial(columns, j) for j in range(len(columns))]
+    return FUNCTIONS[f](torch, *columns).sum(), (torch.stack(gradient, dim=1),)
+
+
+@scalar_trace.variant(source="the complex step Im f(x + i h e_j) / h", computes="value_and_gradient")
+def complex_step(x: Tensor, f: str) -> Result:
+    def partial(columns: Sequence[Tensor], j: int) -> Tensor:
+        v = [column + 1j * COMPLEX_STEP * (i == j) for i, column in enumerate(columns)]
+        return FUNCTIONS[f](torch, *v).imag / COMPLEX_STEP
+
+    return _by_columns(x, f, partial)
+
+
+@scalar_trace.variant(
+    source="the central difference (f(x + h e_j) − f(x − h e_j)) / 2h, h the cube root of the machine epsilon",
+    computes="value_and_gradient",
+    dtypes=("float64",),
+    expected={"x": ("disagree", "the best step leaves an error of ε^(2/3) = 4e-11: a third of the digits is lost")},
+)
+def central_difference(x: Tensor, f: str) -> Result:
+    h = torch.finfo(x.dtype).eps ** (1 / 3)
+
+    def partial(columns: Sequence[Tensor], j: int) -> Tensor:
+        ahead, behind = ([c + s * h * (i == j) for i, c in enumerate(columns)] for s in (1, -1))
+        return (FUNCTIONS[f](torch, *ahead) - FUNCTIONS[f](torch, *behind)) / (2 * h)
+
+    return _by_columns(x, f, partial)
