@@ -11,11 +11,15 @@ GATE ?=
 # With a GPU: LAUNCH=spawn
 LAUNCH ?= forkserver
 
-.PHONY: bench test lint gate dashboard catalogue clean
+.PHONY: bench bench-all test lint gate dashboard catalogue clean
 
 bench: $(VENV)/ready  ## check every kernel, time it, print the race
 	mkdir -p build
 	$(BIN)/pytest benches --benchmark-only --benchmark-json=build/bench.json
+
+bench-all: $(VENV)/ready  ## the same for every size and type
+	mkdir -p build
+	$(BIN)/pytest benches --benchmark-only --all-cases --benchmark-json=build/bench-all.json
 
 test: $(VENV)/ready lint  ## style, types, imports, tests, and one smoke pass of the benches
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests --numprocesses $(WORKERS) --dist loadfile --benchmark-disable -q

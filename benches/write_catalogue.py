@@ -21,8 +21,8 @@ SLOW = ("d5_n10000_cond100", "d500_n1_cond100", "d1000_n1_cond100")
 
 
 def catalogue(modules: Sequence[str] = ()) -> dict[str, Any]:
-    """The default selection in float64, as plain values; asv's parameters are read from it by position."""
-    selected = Selection(dtype=("float64",)).apply(all_cases(load_families(modules)))
+    """The sizes for the gate in float64, as plain values; asv's parameters are read from it by position."""
+    selected = Selection(dtype=("float64",), default="gate").apply(all_cases(load_families(modules)))
     cases = [case for case in selected if case.scenario.size.word not in SLOW]
     return {
         "modules": list(modules),

@@ -8,8 +8,18 @@ import pytest
 import scipy.optimize
 import torch
 
+import test_adam
+import test_beale
+import test_circle_reparam
 import test_dual_numbers
+import test_gd_1d
+import test_hypergradient
 import test_logistic
+import test_lowrank
+import test_mse_linear
+import test_multi_backward
+import test_relu_net3
+import test_sgd_moments
 import test_small_families
 import test_solve_cond
 import test_tanh_tail
@@ -305,6 +315,16 @@ SECOND_ROUTES = {
     "solve_cond": test_solve_cond.test_the_reference_agrees_with_exact_rationals,
     "dual_numbers": test_dual_numbers.test_the_reference_agrees_with_mpmath,
     "logistic": test_logistic.test_the_reference_agrees_with_a_complex_step,
+    "multi_backward": test_multi_backward.test_the_reference_agrees_with_a_complex_step,
+    "relu_net3": test_relu_net3.test_the_reference_agrees_with_a_complex_step,
+    "lowrank": test_lowrank.test_the_reference_agrees_with_a_complex_step,
+    "mse_linear": test_mse_linear.test_the_reference_agrees_with_a_complex_step,
+    "gd_1d": test_gd_1d.test_the_reference_agrees_with_rationals_and_a_complex_step,
+    "circle_reparam": test_circle_reparam.test_the_reference_agrees_with_a_complex_step,
+    "sgd_moments": test_sgd_moments.test_the_reference_agrees_with_a_complex_step,
+    "hypergradient": test_hypergradient.test_the_reference_agrees_with_difference_quotients_in_forty_digits,
+    "adam": test_adam.test_the_reference_agrees_with_a_complex_step,
+    "beale": test_beale.test_the_reference_agrees_with_exact_rationals,
 }
 """The test that takes another route to the same reference, for each family."""
 

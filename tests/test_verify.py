@@ -265,6 +265,12 @@ def test_wilson_interval_is_scipys(successes, trials):
     assert np.allclose(wilson_interval(successes, trials), theirs, atol=1e-5)
 
 
+def test_all_or_none_lie_in_their_own_interval():
+    for trials in range(1, 2000):
+        assert wilson_interval(trials, trials)[1] == 1
+        assert wilson_interval(0, trials)[0] == 0
+
+
 def test_quantise_counts_doublings():
     def check(error):
         return Check("id", "disagree", False, outputs={"x": Outcome("disagree", "agree", error, 1.0)})

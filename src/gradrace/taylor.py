@@ -99,8 +99,9 @@ def _where_defined(along: Along) -> Along:
 def judge(along: Along, slope: np.ndarray) -> Taylor:
     """The test of f along a line, h -> f(x + h v), with the slope f'(x) v that is claimed at h = 0."""
     start, u = along(0.0), UNIT_ROUNDOFF["float64"]
-    remainders = tuple(_norm(along(h) - start - h * slope) for h in STEPS)
-    noise = max(_norm(along(h * u) - start - h * u * slope) for h in NOISE_STEPS)
+    with np.errstate(invalid="ignore"):  # an infinite value has no remainder: ∞ − ∞ is NaN, which is never clear
+        remainders = tuple(_norm(along(h) - start - h * slope) for h in STEPS)
+        noise = max(_norm(along(h * u) - start - h * u * slope) for h in NOISE_STEPS)
     noise = max(noise, u * _norm(start), np.finfo(np.float64).tiny)
     clear = [(h, r) for h, r in zip(STEPS, remainders, strict=True) if math.isfinite(r) and r > CLEAR * noise]
 

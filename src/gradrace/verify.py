@@ -213,7 +213,8 @@ def wilson_interval(successes: int, trials: int, z: float = CONFIDENCE_Z) -> tup
     rate, spread = successes / trials, z * z / trials
     centre = (rate + spread / 2) / (1 + spread)
     half = z * math.sqrt(rate * (1 - rate) / trials + spread / (4 * trials)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Where all or none succeed that end is exact, and rounding would leave it out.
+    return (max(0.0, centre - half) if successes else 0.0), (min(1.0, centre + half) if successes < trials else 1.0)
 
 
 def solved(case: Case, output: Any, draw: int = 0) -> np.ndarray:

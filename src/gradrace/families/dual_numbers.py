@@ -60,7 +60,7 @@ dual_numbers = Family(
     sizes=(
         size("test", b=1, k=3),
         size("test", b=9, k=20),
-        size("bench", "gate", b=1, k=50),
+        size("gate", b=1, k=50),
         size("bench", "cuda", b=4_000, k=20),
     ),
     draw=draw,

@@ -26,7 +26,7 @@ identity = Family(
     source="the empty benchmark of every harness",
     primals=("x",),
     operators=("primal", "vjp"),
-    sizes=(size("test", "bench", "cuda", n=1), size("bench", "gate", "cuda", n=1000)),
+    sizes=(size("test", "bench", "cuda", n=1), size("gate", "cuda", n=1000)),
     draw=draw,
     baseline="empty",
     condition=well_conditioned,

@@ -66,7 +66,7 @@ logistic = Family(
     sizes=(
         size("test", n=1, d=2),
         size("test", n=40, d=5),
-        size("bench", "gate", n=1_000, d=20),
+        size("gate", n=1_000, d=20),
         size("bench", "cuda", n=10_000, d=50),
     ),
     draw=draw,

@@ -170,7 +170,8 @@ scalar_trace = Family(
     constants=("f",),
     operators=("value_and_gradient",),
     sizes=(
-        *(size("test", "bench", *(["gate"] if f in ("s1", "s4") else []), f=f, b=1) for f in FUNCTIONS),
+        *(size("test", "bench", "gate", f=f, b=1) for f in ("s1", "s4")),
+        *(size("test", f=f, b=1) for f in ("s2", "s3")),
         *(size("test", f=f, b=9) for f in FUNCTIONS),
         size("bench", f="s1", b=10_000),
         size("large", "cuda", f="s1", b=100_000),

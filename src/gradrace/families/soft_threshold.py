@@ -69,7 +69,7 @@ soft_threshold = Family(
     constants=("T",),
     operators=("primal", "vjp", "jvp"),
     sizes=(
-        size("test", "bench", n=1),
+        size("test", n=1),
         size("test", n=257),
         size("bench", "gate", n=1_000),
         size("bench", "cuda", n=1_000_000, operators=("primal", "vjp")),

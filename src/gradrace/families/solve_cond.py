@@ -69,7 +69,7 @@ solve_cond = Family(
     sizes=(
         size("test", n=8, cond=100),
         size("test", n=20, cond=1_000_000, dtypes=("float64",)),
-        size("bench", "gate", n=50, cond=100),
+        size("gate", n=50, cond=100),
         size("bench", n=128, cond=10_000),
         size("cuda", n=1_000, cond=1_000),
     ),

@@ -56,7 +56,7 @@ tanh_tail = Family(
     sizes=(
         size("test", b=7, to=8),
         size("test", b=15, to=18, dtypes=("float64",)),
-        size("bench", "gate", b=1_000, to=8),
+        size("gate", b=1_000, to=8),
         size("bench", "cuda", b=100_000, to=8),
     ),
     draw=draw,
