@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
+from gradrace.families.descent import descend, newton_like
 from gradrace.families.numerics import measured
 
 # ---- inputs and reference ----
@@ -269,30 +270,18 @@ RESIDUAL_TOLERANCE = 1e-13
 
 MAX_ITERATIONS = 200
 
-Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+Direction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _batched(x: Tensor, A: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (x, A, y) if x.dim() == 2 else (x.unsqueeze(0), A.unsqueeze(0), y.unsqueeze(0))
 
 
-def _iterate(step: Step, x: Tensor, A: Tensor, y: Tensor) -> Tensor:
-    """x + step until the step is small, instance by instance; what has ended is dropped from the batch."""
-    shape = x.shape
-    x, A, y = _batched(x, A, y)
-    result, alive = x.clone(), torch.arange(len(x), device=x.device)
-    for _ in range(MAX_ITERATIONS):
-        p = step(x, A, y)
-        moved = x + p
-        finite = moved.isfinite().all(-1)
-        x = torch.where(finite.unsqueeze(-1), moved, x)
-        result[alive] = x
-        going = finite & (p.norm(dim=-1) > STEP_TOLERANCE * x.norm(dim=-1))
-        if not going.any():
-            break
-        if not going.all():
-            alive, x, A, y = alive[going], x[going], A[going], y[going]
-    return result.reshape(shape)
+def _iterate(direction: Direction, x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    """Undamped steps until one is small, instance by instance."""
+    steps = newton_like(direction)
+    found = descend(steps, *_batched(x, A, y), tolerance=STEP_TOLERANCE, most=MAX_ITERATIONS, relative=True)
+    return found.x.reshape(x.shape)
 
 
 def gauss_newton_matrix(z: Tensor, A: Tensor) -> Tensor:
