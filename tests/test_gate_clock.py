@@ -123,6 +123,8 @@ def test_an_interrupted_race_leaves_nothing(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell has the jobs in its background ignore SIGINT, and they hand that down: here it must arrive.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         assert any("asleep" in line for line in iter(run.stderr.readline, ""))
         arms = arms_in(project.temporary)
