@@ -21,9 +21,12 @@ def test_ids_are_words_and_unique():
     assert all(ID.fullmatch(name) and "-" not in name for name in ids)
 
 
-@pytest.mark.parametrize("selection", [Selection(), Selection(tier="test")], ids=["default", "test"])
+SELECTIONS = {"default": Selection(), "test": Selection(tier="test"), "gate": Selection(default="gate")}
+
+
+@pytest.mark.parametrize("selection", SELECTIONS.values(), ids=SELECTIONS)
 def test_no_variant_is_left_out(selection):
-    """The default bench and the tests hold a case of every family and variant."""
+    """The default bench, the tests, and the gate (and asv with it) hold a case of every family and variant."""
     chosen = {(case.scenario.family.name, case.variant.name) for case in selection.apply(CASES)}
     assert chosen == {(family.name, variant.name) for family in load_families() for variant in family.variants}
 

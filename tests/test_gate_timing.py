@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 
-from gradrace.gate import pairs, timing
+from gradrace.gate import contest, pairs, timing
 from gradrace.gate.arms import ArmError, ArmRefusal
+from gradrace.gate.comparing import Asked, Kernel
 
 
 class Pretender:
@@ -76,6 +77,15 @@ def test_a_long_call_shares_the_core_and_warms_itself_up():
 def test_a_call_that_waits_is_timed_by_the_clock():
     """Processor time would not see a kernel that sleeps."""
     assert pairs.plan(loaded(0.005, 0.005, busy=0.1), can_share=True).blocks > 0
+
+
+def test_cold_calls_are_not_believed():
+    """The first calls take many times what the later ones do: timed by them, a lap would hold one call, not four."""
+    arms = loaded(0.006, 0.006)
+    for arm in arms:
+        cold = iter([0.5, 0.2, 0.1])
+        arm._call = lambda arm=arm, cold=cold: next(cold, 0.006)
+    assert pairs.plan(arms, can_share=True).calls == 4
 
 
 def test_without_a_core_to_share_everything_goes_by_relay():
@@ -154,6 +164,27 @@ def test_the_first_pair_counts_for_nothing():
     assert launches == 10
 
 
+def test_each_lap_lies_at_another_place_in_memory():
+    """A kernel is loaded anew for every lap: what one place does to it must not decide a launch."""
+    arms = Pretender({"k": 1e-5}), Pretender({"k": 1e-5})
+    entry = timing.Entry("k", timing.Decider(0.03), plan=pairs.Plan(1, 1, 1, 8))
+    heat = timing.Heat(None, None, ["k"], ("know",))
+    timing._time(arms, entry, heat, math.inf, Random(0), 0)
+    asked = [name for name, *_ in arms[0].asked if name in ("load", "relay")]
+    assert asked == ["load", "relay"] * timing.MOST_LAPS
+
+
+@pytest.mark.parametrize(("suites", "judgement"), [(("one", "two"), "slower"), (("one", "one"), "undecided")])
+def test_heats_of_a_suite_share_its_error_rate(suites, judgement):
+    """Nine pairs that agree are enough for a kernel by itself, and not for one of two."""
+    rows = [[timing.Entry(name, timing.Decider(0.03))] for name in "ab"]
+    for _ in range(9):
+        rows[0][0].decider.add(0.1)
+    heats = [timing.Heat(None, None, [row[0].name], (), suite) for row, suite in zip(rows, suites, strict=True)]
+    ((found,), _) = timing._timings(heats, rows, RULES, 1.0)
+    assert found.judgement == judgement
+
+
 def test_red_needs_more_pairs_in_a_larger_suite():
     few, _ = race({"a": 1e-5}, {"a": 1.1e-5})
     names = [f"k{number}" for number in range(100)]
@@ -214,3 +245,13 @@ def test_a_run_says_the_least_slowdown_that_it_would_have_found():
     noisy = {"a": lambda launch: 1e-5 * math.exp(rng.gauss(0, 0.01))}
     found, _ = race(noisy, noisy)
     assert 0.03 < found["a"].smallest < 0.08
+
+
+def test_a_primal_is_timed_by_itself_only_where_nothing_else_is_or_somebody_asks():
+    names = ("a/v/primal/n1/float64/cpu", "a/v/vjp/n1/float64/cpu", "b/v/primal/n1/float64/cpu")
+    kernels = [Kernel(name, "both") for name in names] + [Kernel("a/w/vjp/n1/float64/cpu", "new")]
+    raced = {
+        asked: [kernel.id for kernel in contest._racing(kernels, asked)]
+        for asked in (Asked(), Asked(pattern="a/*"), Asked(every=True))
+    }
+    assert list(raced.values()) == [[names[1], names[2]], [*names], [*names]]

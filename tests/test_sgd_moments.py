@@ -132,7 +132,6 @@ def test_the_mean_square_explodes_and_every_path_converges():
     assert math.isclose(second_moment_factor(0.95, H) ** 200, 8.84e29, rel_tol=5e-4)
     log_ratios = sample_log_ratios(0.95, H, 200, 2000, np.random.RandomState(0))
     log10_mean_square = (np.logaddexp.reduce(2 * log_ratios) - math.log(2000)) / math.log(10)
-    print(log_ratios.mean() / 200)
     assert math.isclose(10**log10_mean_square, 1.2e-87, rel_tol=0.05)
     assert log_ratios.max() < -90
     spread = np.log(np.abs(1 - 0.95 * np.array(H))).std() / math.sqrt(200 * 2000)

@@ -37,9 +37,11 @@ class Scenario:
 
     @property
     def tiers(self) -> frozenset[str]:
-        """Those of its size; of a family that marks no size for the gate, the gate takes what the bench does."""
-        marked = any("gate" in size.tiers for size in self.family.sizes)
-        return self.size.tiers if marked or "bench" not in self.size.tiers else self.size.tiers | {"gate"}
+        """Those of its size; where no size of this operator is marked for the gate, it takes what the bench does."""
+        if "bench" not in self.size.tiers:
+            return self.size.tiers
+        rivals = (size for size in self.family.sizes if self.operator in (size.operators or self.family.operators))
+        return self.size.tiers if any("gate" in size.tiers for size in rivals) else self.size.tiers | {"gate"}
 
 
 @dataclass(frozen=True)
