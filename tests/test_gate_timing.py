@@ -83,7 +83,7 @@ def test_cold_calls_are_not_believed():
     """The first calls take many times what the later ones do: timed by them, a lap would hold one call, not four."""
     arms = loaded(0.006, 0.006)
     for arm in arms:
-        cold = iter([0.5, 0.2, 0.1])
+        cold = iter([0.5] * 3 + [0.2] * 3 + [0.1] * 3)  # a question looks three times
         arm._call = lambda arm=arm, cold=cold: next(cold, 0.006)
     assert pairs.plan(arms, can_share=True).calls == 4
 
