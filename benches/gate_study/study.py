@@ -4,7 +4,7 @@
     python benches/gate_study/study.py same     --runs 22 --loaded     the same beside a process that computes in bursts
     python benches/gate_study/study.py ratios   --runs 1000            the true ratio of each planted slowdown
     python benches/gate_study/study.py slow     --runs 75              planted slowdowns: found, how often, how soon
-    python benches/gate_study/study.py slow     --runs 75 --plant "one more operation among 8"      of this one alone
+    python benches/gate_study/study.py slow     --runs 75 --kernels "study_wide/*"    of these alone
     python benches/gate_study/summary.py                               the tables of results/gate/README.md
 
 Each adds its rows to results/gate/NAME.json, so that a study can be continued. One row is one comparison.
@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 
@@ -173,14 +174,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--loaded", action="store_true", help="beside a process that computes in bursts")
     parser.add_argument("--cap", type=float, default=CAP_S, help="seconds of a comparison, on the average of its run")
-    parser.add_argument("--plant", action="append", choices=SLOW, help="only the kernels that this slows down")
+    parser.add_argument("--kernels", action="append", metavar="PATTERN", help="only those whose name matches")
     options = parser.parse_args()
     name = f"{options.study}_loaded" if options.loaded else options.study
     source = changed() if options.study == "same" else changed(*SLOW.values())
     with laid_out(source) as setting, bursts() if options.loaded else nullcontext():
-        if options.plant:
-            kernels = [kernel for kernel in setting.kernels if plant_of(kernel.id) in options.plant]
-            setting = replace(setting, kernels=kernels)
+        if options.kernels:
+            chosen = [kernel for kernel in setting.kernels if any(fnmatch(kernel.id, each) for each in options.kernels)]
+            setting = replace(setting, kernels=chosen)
         if options.study == "ratios":
             save(name, ratios(setting, options.runs))
             return

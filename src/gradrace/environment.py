@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -10,12 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 
 def pin_threads(threads: int) -> None:
     """Let torch and every BLAS that is loaded by now (NumPy's and SciPy's are not the same) use `threads` threads."""
+    import torch
+
     torch.set_num_threads(threads)
     if importlib.util.find_spec("threadpoolctl"):
         import threadpoolctl
@@ -24,23 +24,26 @@ def pin_threads(threads: int) -> None:
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
-    """The environment of a timing on `device`, as plain values."""
+    """The environment of a timing on `device` in this process, as plain values."""
+    import torch
+
     return {
-        **_constants(),
+        **machine(),
+        "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
     }
 
 
 @lru_cache(maxsize=1)
-def _constants() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What is known without torch, which takes seconds to import."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
+        "numpy": importlib.metadata.version("numpy"),
         "commit": _commit(),
     }
 

@@ -64,7 +64,7 @@ def hello() -> dict[str, Any]:
     return {
         "gradrace": os.path.dirname(gradrace.__file__),
         "python": sys.version.split()[0],
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # of a class of torch's own, for which the gate would import torch too
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from gradrace.environment import describe
+from gradrace.environment import machine
 from gradrace.gate import verdict
 from gradrace.gate.arms import ALLOCATOR, THREADS, Arm
 from gradrace.gate.comparing import Kernel
@@ -104,7 +104,7 @@ def conclude(
         rules,
         sorted(found, key=lambda each: verdict.COLOURS.index(each.colour)),
         verdict.judge(kernels, found, controls),
-        _environment(contest),
+        _environment(head, contest),
     )
 
 
@@ -112,7 +112,8 @@ def _seen(arm: Arm) -> Seen:
     return Seen(arm.state.label, arm.state.commit, arm.facts, arm.place)
 
 
-def _environment(contest: Contest | None) -> dict[str, Any]:
-    """Of what was timed: one thread in each arm, whatever this process has."""
+def _environment(head: Arm, contest: Contest | None) -> dict[str, Any]:
+    """Of what was timed: one thread in each arm, whatever this process has; of it the gate imports nothing."""
     raced = {"launch": contest.launch, "pinned_to": list(contest.cores), "allocator": ALLOCATOR} if contest else {}
-    return {**describe(), "threads": 1, "thread_variables": list(THREADS), **raced}
+    seen = {name: head.facts[name] for name in ("python", "torch")}
+    return {**machine(), **seen, "threads": 1, "device": "cpu", "thread_variables": list(THREADS), **raced}
