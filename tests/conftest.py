@@ -18,8 +18,11 @@ from gradrace.families.numerics import well_conditioned
 pytest_plugins = ["pytester"]
 
 
-LONG = ("test_walkthrough", "test_asv", "test_gate", "test_gate_clock", "test_work", "test_plugin")
-"""Files that take long: they go first, so that no worker is left alone with one of them at the end."""
+LONG = (
+    *("test_families", "test_gate_clock", "test_walkthrough", "test_gate", "test_growth", "test_faults", "test_asv"),
+    *("test_devices", "test_taylor", "test_plugin", "test_work", "test_kinks"),
+)
+"""Files that take long: they go first, the longest before all, so that no worker is left alone with one at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -120,7 +120,7 @@ def history(tmp_path_factory):
         code, output = run(
             *asv,
             *("run", "--machine", "m", "--environment", f"existing:{sys.executable}", "--set-commit-hash"),
-            *(commits[-1], "--bench", "track_", "--launch-method", "forkserver"),
+            *(commits[-1], "--bench", "track_(gradient_error|ops_forward|peak_bytes)", "--launch-method", "forkserver"),
             cwd=folder,
             PLANTED=planted,
             **home,

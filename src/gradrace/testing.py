@@ -143,6 +143,22 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["gradrace"] = facts
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """What does not race belongs to the results too: the wrong formulations; and what the machine can do at most."""
+    from gradrace.environment import pin_threads
+    from gradrace.record import described
+    from gradrace.roofline import measure
+
+    results = config.stash[_RESULTS]
+    pin_threads(config.getoption("threads"))
+    devices = {result.case.scenario.device for result in results}
+    output_json["gradrace"] = {
+        "wrong": [described(result.case, result.check) for result in results if not result.check.is_right],
+        "roofline": {device: measure(device) for device in sorted(devices)},
+    }
+
+
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_benchmark_compare_machine_info(
     config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
@@ -181,6 +197,7 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
     from gradrace.clock import clock
     from gradrace.environment import describe, pin_threads
     from gradrace.operators import prepare_case
+    from gradrace.record import compulsory_bytes, described
     from gradrace.verify import check, verify
     from gradrace.witnesses import changed_outputs, to_arrays
     from gradrace.work import count_prepared
@@ -202,17 +219,11 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
         pytest.xfail("kept as a wrong formulation and seen as wrong: " + _wrong_outputs(checked))
     threads = request.config.getoption("threads")
     pin_threads(threads)  # the check may have loaded a further BLAS, such as SciPy's
-    asked = gradrace_case.scenario
     benchmark.extra_info |= {
-        "case": gradrace_case.id,
-        "scenario": asked.id,
-        "variant": gradrace_case.variant.name,
-        "baseline": asked.family.baseline_of(asked.operator),
-        "status": checked.status,
-        "source": gradrace_case.variant.source,
+        **described(gradrace_case, checked),
         "threads": threads,
         "first_call_s": checked.first_call_s,
-        "environment": describe(asked.device),
+        "environment": describe(gradrace_case.scenario.device),
     }
     if benchmark.enabled:
         benchmark.extra_info["work"] = count_prepared(prepared).as_json()
@@ -220,6 +231,7 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
     raw = prepared.thunk()
     once_s = clock() - start
     before = to_arrays(gradrace_case, raw)
+    benchmark.extra_info["compulsory_bytes"] = compulsory_bytes(prepared, before)
     if once_s > SLOW_S and benchmark.enabled:
         raw = benchmark.pedantic(prepared.thunk, rounds=max(3, min(5, int(1 / once_s))), iterations=1)
     else:

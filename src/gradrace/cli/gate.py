@@ -143,9 +143,10 @@ def _outcome(repo: Path, revision: str, folder: Path, options: argparse.Namespac
     for state in states:
         if options.build:
             _build(state, options.build)
-    asked = comparing.Asked(options.module, options.pattern, options.all)
-    rules = Rules(options.margin, options.alpha, options.budget)
     pythons = options.base_python, options.head_python
+    # asv has a graph for every kernel, and another interpreter may have changed any of them.
+    asked = comparing.Asked(options.module, options.pattern, options.all, options.asv or pythons[0] != pythons[1])
+    rules = Rules(options.margin, options.alpha, options.budget)
     with fork_server(folder, pythons) as server, ExitStack() as stack:
         base, head = (
             stack.enter_context(server.forked(state) if server else started(state, python))

@@ -88,9 +88,10 @@ def _counted(counts: dict[str, int]) -> str:
 
 
 def _time(outcome: Outcome) -> str:
-    if outcome.contest is None:
-        return "not measured"
-    return _counted(Counter(each.judgement for each in outcome.timings.values()))
+    counts = Counter(each.judgement for each in outcome.timings.values())
+    if outcome.rules.budget_s and outcome.untouched:
+        counts["not raced for their code is the same"] = outcome.untouched
+    return _counted(counts) if counts else "not measured"
 
 
 def _clock(outcome: Outcome) -> list[str]:

@@ -144,7 +144,7 @@ def reference(numbers: Numbers) -> Mapping[str, Any]:
 
 
 _LOOP = {"ops": 1.0, "graph_nodes": 0.0, "saved_bytes": 0.0, "graph_depth": 0.0}
-BY_STEPS = Growth("k", (64, 128, 256), "vjp", _LOOP, at=size(f="cosine", b=10))
+BY_STEPS = Growth("k", (32, 64, 128), "vjp", _LOOP, at=size(f="cosine", b=10))
 """A Python loop of tensor operations."""
 
 _UNROLLED = (BY_STEPS.but(graph_nodes=1, saved_bytes=1, graph_depth=1),)

@@ -197,7 +197,7 @@ def reference(numbers: Numbers) -> Mapping[str, Any]:
 
 BY_STEPS = Growth(
     "T",
-    (16, 64, 256),
+    (16, 48, 144),
     "value_and_gradient",
     {"ops": 1, "graph_nodes": 0, "saved_bytes": 0},
     at=size(loss="ring", d=8),

@@ -10,6 +10,7 @@ answer ("ok", answer) or ("failed", a sentence).
     numbers(id)                      -> the numbers of the case's scenario, which both arms are handed
     examine(id, numbers)             -> outputs and work of a case on these numbers, and the seconds of its first call
     yardsticks(id)                   -> the tolerance and the scale of each output
+    homes(modules)                   -> for each family the modules of its functions; None where one cannot be told
     kinks(modules, families)         -> what the formulations of these families answer at their kinks, eager
     load(id, numbers)                -> makes a case ready for timing, each time at another place in memory; no numbers:
                                         those that the fork server holds
@@ -195,6 +196,17 @@ def kinks(modules: Sequence[str], families: Sequence[str]) -> list[dict[str, Any
     return [row.as_json() for row in record(asked, compiled=False)]
 
 
+def homes(modules: Sequence[str]) -> dict[str, list[str] | None]:
+    from gradrace.cases import load_families
+
+    found: dict[str, list[str] | None] = {}
+    for family in load_families(_existing(modules)):
+        functions = [family.draw, *(variant.function for variant in family.variants)]
+        names = {getattr(function, "__module__", None) for function in functions}
+        found[family.name] = None if None in names else sorted(filter(None, names))
+    return found
+
+
 def load(case_id: str, given: Mapping[str, Any] | None) -> None:
     LOADED.clear()
     gc.collect()
@@ -302,7 +314,8 @@ def _without_collector() -> Iterator[None]:
 
 
 QUESTIONS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (hello, cases, know, numbers, examine, yardsticks, kinks, load, spend, relay, share)
+    each.__name__: each
+    for each in (hello, cases, know, numbers, examine, yardsticks, homes, kinks, load, spend, relay, share)
 }
 
 

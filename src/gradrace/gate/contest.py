@@ -106,12 +106,13 @@ def contest(
 
 
 def _racing(kernels: Sequence[Kernel], asked: Asked) -> list[Kernel]:
-    """What is timed. A primal by itself only where somebody asks for it: where there is a derivative, it is timed with
-    the primal in it.
+    """What is timed: all that somebody asks for by name. Else only what may have become slower or faster, and a primal
+    by itself only where there is no derivative, which is timed with the primal in it.
     """
     able = [kernel for kernel in kernels if kernel.state == "both" and not kernel.is_compiled]
     if asked.every or asked.pattern is not None:
         return able
+    able = [kernel for kernel in able if kernel.is_touched or asked.untouched]
     derived = {kernel.family for kernel in able if kernel.operator != "primal"}
     return [kernel for kernel in able if kernel.operator != "primal" or kernel.family not in derived]
 

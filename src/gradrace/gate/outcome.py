@@ -56,6 +56,11 @@ class Outcome:
         """How many kernels were timed too little to find any slowdown."""
         return sum(timing.smallest is None for timing in self.timings.values())
 
+    @property
+    def untouched(self) -> int:
+        """How many kernels were not timed because their code is the same in both states."""
+        return sum(not kernel.is_touched and kernel.id not in self.timings for kernel in self.kernels)
+
     def as_json(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict.word,

@@ -165,6 +165,7 @@ def as_json(kernel: Kernel, timing: Timing | None = None) -> dict[str, Any]:
         "id": kernel.id,
         "state": kernel.state,
         "reason": kernel.reason,
+        "touched": kernel.is_touched,
         **(timing_as_json(timing) if timing else UNTIMED),
         "gradient": None
         if gradient is None
