@@ -13,7 +13,7 @@ SMOKE ?= two_faces_relu
 # With a GPU: LAUNCH=spawn
 LAUNCH ?= forkserver
 
-.PHONY: bench bench-all test lint gate dashboard catalogue clean
+.PHONY: bench bench-all test lint gate report dashboard catalogue clean
 
 bench: $(VENV)/ready  ## check every kernel, time it, print the race
 	mkdir -p build
@@ -41,6 +41,9 @@ dashboard: $(VENV)/ready  ## run asv over the commits that lack results, then se
 
 gate: $(VENV)/ready  ## may this change be merged? BASE=..., GATE="--strict ..."
 	$(BIN)/gradrace gate $(BASE) $(GATE)
+
+report: $(VENV)/ready  ## figures, a summary and one page of results/ and of what `make bench` has found
+	$(BIN)/gradrace report results $(wildcard build/bench.json) -o build/report
 
 catalogue: $(VENV)/ready  ## rewrite the list of cases that asv tracks
 	$(BIN)/python benches/write_catalogue.py

@@ -15,7 +15,14 @@ from gradrace.faults import FAULTS, try_faults
 from gradrace.operators import prepare_case
 
 NONE = {"unused": ("none", "f does not read it")}
-CASES = [case for case in Selection(tier="test").apply(all_cases()) if case.variant.name != "compiled"]
+ALL = [case for case in Selection(tier="test").apply(all_cases()) if case.variant.name != "compiled"]
+ONE_OF_FLOAT32 = {
+    (case.scenario.family, case.scenario.operator, case.variant): case
+    for case in ALL
+    if case.scenario.dtype == "float32"
+}
+CASES = [case for case in ALL if case.scenario.dtype == "float64" or case in ONE_OF_FLOAT32.values()]
+"""In float64 every size; in float32 one of each formulation and operator."""
 FAMILIES = sorted({case.scenario.family.name for case in CASES})
 
 

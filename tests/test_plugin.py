@@ -80,6 +80,14 @@ def test_a_users_kernels_are_checked_timed_and_raced(project, pytester):
     assert info["first_call_s"] > 0
     assert info["work"]["forward"]["ops"]["total"] > 0
     assert info["work"]["id"] == info["case"]
+    assert info["right"]
+    assert info["outputs"]["x"]["error"] <= info["outputs"]["x"]["tolerance"]
+    assert info["compulsory_bytes"] == 8 * (3 + 1 + 3), "x read, the value and its gradient written"
+    (wrong,) = document["gradrace"]["wrong"]
+    assert (wrong["variant"], wrong["right"], wrong["outputs"]["x"]["status"]) == ("specimen", False, "disagree")
+    roofline = document["gradrace"]["roofline"]["cpu"]
+    assert roofline["copy_bytes_per_s"] > 0
+    assert roofline["gemm_flops_per_s"].keys() == {"float64", "float32"}
     assert rows["fast"]["group"] == "mine/value_and_gradient/n3/float64/cpu"
     assert rows["fast"]["options"]["timer"] == "clock"
     assert document["machine_info"]["gradrace"]["threads"] == 1
@@ -94,6 +102,26 @@ def test_a_wrong_variant_fails_its_bench_and_is_not_timed(project, pytester):
     assert "wrong: WRONG, not timed" in str(result.stdout)
     timed = {row["extra_info"]["variant"] for row in json.loads((pytester.path / "out.json").read_text())["benchmarks"]}
     assert timed == {"slow", "fast"}
+
+
+RESTLESS = """
+calls = []
+
+@mine.variant(source="another value from the twentieth call on")
+def restless(x):
+    calls.append(1)
+    return x @ x * (1 + (len(calls) > 20))
+"""
+
+
+def test_what_changes_while_it_is_timed_stands_as_wrong_in_the_document(project, pytester):
+    (pytester.path / "kernels.py").write_text(KERNELS + RESTLESS)
+    result = project("--benchmark-only", "--benchmark-json=out.json")
+    assert result.ret == 1
+    assert "what was timed gives another value and x than what was checked" in str(result.stdout)
+    document = json.loads((pytester.path / "out.json").read_text())
+    rights = {row["extra_info"]["variant"]: row["extra_info"]["right"] for row in document["benchmarks"]}
+    assert rights == {"slow": True, "fast": True, "restless": False}
 
 
 RAISING = """

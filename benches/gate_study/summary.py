@@ -7,6 +7,7 @@ python benches/gate_study/summary.py --check    exit code 1 where they are not w
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +40,7 @@ def tables() -> list[str]:
     lines = _same()
     slow = _rows("slow")
     if slow:
-        lines += ["", *_slow(slow, {row["kernel"]: row for row in _rows("ratios")})]
+        lines += ["", *_slow(slow, _together(_rows("ratios")))]
     for name, section in (("neighbours", _neighbours), ("faults", _faults), ("turns", _turns)):
         if rows := _rows(name):
             lines += ["", *section(rows)]
@@ -120,6 +121,19 @@ def _slow(rows: Sequence[Row], measured: Mapping[str, Row]) -> list[str]:
         "95th percentile s",
     )
     return ["Planted slowdowns:", "", *_table(header, body)]
+
+
+def _together(rows: Iterable[Row]) -> dict[str, Row]:
+    """True ratios that were measured in several runs: by kernel the geometric mean, each pair with equal weight."""
+    by_kernel: dict[str, list[Row]] = {}
+    for row in rows:
+        by_kernel.setdefault(row["kernel"], []).append(row)
+    found = {}
+    for kernel, several in by_kernel.items():
+        pairs = sum(row["pairs"] for row in several)
+        log_ratio = sum(row["pairs"] * math.log(row["ratio"]) for row in several) / pairs
+        found[kernel] = {"ratio": math.exp(log_ratio), "pairs": pairs}
+    return found
 
 
 def _neighbours(rows: Iterable[Row]) -> list[str]:

@@ -28,6 +28,7 @@ from gradrace.inputs import Inputs, directions, draw_numbers, to_inputs
 from gradrace.operators import Prepared, prepare
 from gradrace.reference import to_array
 from gradrace.verify import check, verify
+from gradrace.work import count_prepared
 
 CAPABILITIES = ("reverse", "forward", "twice", "vmap", "compile", "float32", "cuda")
 """Reverse mode, forward mode, double backward, torch.func.vmap, torch.compile, float32, CUDA."""
@@ -66,6 +67,9 @@ def capabilities(family: Family, variant: Variant, compiling: bool = True) -> di
         "cuda": _as_verified(replace(case, scenario=replace(case.scenario, device="cuda"))),
     }
 
+
+MOST_OPERATIONS = 3000
+"""A kernel of more is not compiled: loops are unrolled."""
 
 ASKED = ("value_and_gradient", "vjp", "jacobian", "hessian", "hvp", "jvp", "primal", "solve")
 """The operators in the order in which they are tried."""
@@ -217,7 +221,11 @@ def _compile(case: Case, inputs: Inputs) -> Capability:
     """With its kernel compiled the case has the status that is declared without; in one graph, or in pieces."""
     if case.variant.prepare is not None:
         return Capability("–", "it is prepared by itself")
-    logging.getLogger("torch._dynamo").setLevel(logging.CRITICAL)  # it logs a stack for each break of a graph
+    ops = count_prepared(Prepared(case, 0, inputs, prepare(case, inputs))).counters["ops"]
+    if ops is not None and ops > MOST_OPERATIONS:
+        return Capability("–", f"to compile its {ops:,} operations would take many minutes")
+    for name in ("torch._dynamo", "torch._inductor"):  # they log a stack for each break and each deep graph
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     whole = _checked_when_compiled(case, inputs, fullgraph=True)
     if whole.verdict != "no":
         return whole

@@ -74,8 +74,6 @@ def _be_brief(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.pluginmanager.hasplugin("benchmark"):
-        _be_brief(config)
     config.stash[_RESULTS] = []
     if config.pluginmanager.hasplugin("benchmark"):
         _be_brief(config)
@@ -237,6 +235,7 @@ def test_kernel(gradrace_case: Case, benchmark: Any, request: pytest.FixtureRequ
     else:
         raw = benchmark(prepared.thunk)
     if changed := changed_outputs(prepared, before, to_arrays(gradrace_case, raw)):
+        benchmark.extra_info |= {"right": False, "status": "error"}  # its time stays in the results
         pytest.fail(
             f"{gradrace_case.id}: what was timed gives another {' and '.join(changed)} than what was checked; "
             "let the kernel keep no state",

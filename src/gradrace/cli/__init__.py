@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from gradrace.cli import capabilities, gate, kinks, listing, trace, verifying, work
+from gradrace.cli import capabilities, gate, kinks, listing, report, trace, verifying, work
 from gradrace.errors import UsageError
 
-COMMANDS = (listing, verifying, kinks, capabilities, work, trace, gate)
+COMMANDS = (listing, verifying, kinks, capabilities, work, trace, gate, report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

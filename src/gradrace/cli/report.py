@@ -1,0 +1,156 @@
+"""`gradrace report`: results as figures, a Markdown summary and one page that needs no network. It loads no torch."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradrace.cli.common import track
+from gradrace.errors import UsageError
+
+if TYPE_CHECKING:
+    from gradrace.report.figures import Figure
+    from gradrace.report.rows import Results
+
+NAME = "report"
+HELP = "which formulation to use: figures and one page from results of the benches, of asv and of the gate"
+
+PAGE, SUMMARY, FIGURES, MARKER = "index.html", "summary.md", "figures", ".gradrace-report"
+"""All that a report consists of. The last says that the folder is one, and may be replaced."""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="JSON of the benches, of asv or of the gate, or a folder in which to look for them",
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("build/report"),
+        metavar="DIR",
+        help="the folder to write; a report that is there is replaced (default: build/report)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from gradrace.report.reading import read
+
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("the figures need matplotlib; install it: pip install matplotlib")
+    target: Path = options.output.resolve()
+    try:
+        _check_replaceable(target, options.output)
+        results = read(options.results)
+        with _replacing(target) as folder, _interruptible():
+            _write(results, folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"{options.output} cannot be written ({reason}); name another folder") from error
+    print(options.output / PAGE)
+    print(f"read: {_contents(results)}")
+    return 0
+
+
+def _write(results: Results, folder: Path) -> None:
+    from gradrace.report.figures import draw
+    from gradrace.report.page import page
+    from gradrace.report.summary import markdown
+
+    figures: list[Figure] = []
+    steps = (
+        lambda: figures.extend(draw(results, folder)),
+        lambda: _save(folder / PAGE, page(results, figures, folder)),
+        lambda: _save(folder / SUMMARY, markdown(results)),
+    )
+    for step in track(steps, "making the report"):
+        step()
+    _save(folder / MARKER, "Made by `gradrace report`. The next one with this folder as its output replaces it.\n")
+
+
+def _save(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+
+def _check_replaceable(target: Path, named: Path) -> None:
+    """Before anything is read: what is there must be nothing, or a report and nothing else."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UsageError(f"{named} is a file; name a folder for the report")
+    names = {path.name for path in target.iterdir()}
+    if names and not {PAGE, MARKER} <= names:
+        raise UsageError(f"{named} is a folder with files in it and no report; name another, or empty it")
+    if strange := sorted(names - {PAGE, SUMMARY, FIGURES, MARKER}):
+        raise UsageError(f"{named} is a report, but {strange[0]} in it is none of its files; move it away")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A new folder beside the target, which takes its place when all went well, and else is gone."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-", ignore_cleanup_errors=True) as space:
+        made, old = Path(space, "new"), Path(space, "old")
+        made.mkdir()
+        yield made
+        try:
+            if target.exists():
+                target.rename(old)
+            made.rename(target)
+        except BaseException:
+            if old.exists():
+                old.rename(target)
+            raise
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM become KeyboardInterrupt, also where compiled code of matplotlib makes another error of it."""
+    seen: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Exception:
+        if not seen:
+            raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if seen:
+        raise KeyboardInterrupt
+
+
+def _contents(results: Results) -> str:
+    """One line: what was read."""
+    commits = {point.commit for point in results.points}
+    wrong = sum(not row.right for row in results.by_id.values())
+    cases = f"{_counted(len(results.by_id), 'case')}, {wrong} of them wrong, in {_counted(len(results.benches), 'run')}"
+    parts = (
+        (results.benches, cases),
+        (commits, f"{_counted(len(commits), 'commit')} of asv's"),
+        (results.verdicts, f"{_counted(len(results.verdicts), 'verdict')} of the gate's"),
+    )
+    return "; ".join(text for found, text in parts if found)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

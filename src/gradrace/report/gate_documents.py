@@ -1,0 +1,42 @@
+"""The documents of `gradrace gate --json`: what the gate said of two states of the code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradrace.report.document import Document
+from gradrace.report.rows import Verdict
+
+NUMBERS = ("ratio", "low", "high", "pairs", "seconds", "base_s", "head_s", "smallest")
+"""Of a kernel; None where it was not timed."""
+
+
+def is_verdict(content: Mapping[str, Any]) -> bool:
+    return {"verdict", "kernels", "base", "head"} <= content.keys()
+
+
+def read_verdict(document: Document) -> Verdict:
+    """The kernels are kept as they stand there."""
+    base, head = document.inside("base"), document.inside("head")
+    kernels = document.each("kernels")
+    for kernel in kernels:
+        named = kernel.at(kernel.text("id"))
+        for name in NUMBERS:
+            named.number_if_any(name)
+    return Verdict(
+        file=str(document.file),
+        verdict=document.text("verdict"),
+        base=_state(base),
+        head=_state(head),
+        torch=" to ".join(dict.fromkeys((base.text("torch"), head.text("torch")))),
+        findings=[
+            {key: each.text(key) for key in ("id", "what", "colour", "text")} for each in document.each("findings")
+        ],
+        kernels=[kernel.content for kernel in kernels],
+    )
+
+
+def _state(state: Document) -> str:
+    """The commit, or what stands for it, such as `working tree`."""
+    return str(state.content.get("commit") or state.text("label"))
