@@ -20,7 +20,8 @@ pytest_plugins = ["pytester"]
 
 LONG = (
     *("test_families", "test_gate_clock", "test_walkthrough", "test_gate", "test_growth", "test_faults", "test_asv"),
-    *("test_devices", "test_taylor", "test_plugin", "test_work", "test_kinks"),
+    *("test_devices", "test_taylor", "test_plugin", "test_experiment_races", "test_work", "test_report_browser"),
+    *("test_kinks", "test_experiments", "test_report_figures"),
 )
 """Files that take long: they go first, the longest before all, so that no worker is left alone with one at the end."""
 

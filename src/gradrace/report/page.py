@@ -1,0 +1,118 @@
+"""The page: every result in one HTML file that asks no network, with the answer to "which formulation?" first."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from gradrace.report import page_families, page_history, page_races
+from gradrace.report.html import Markup, element, markup
+from gradrace.report.page_figures import gallery
+from gradrace.report.ranking import Race, races
+from gradrace.report.rows import Bench, Results
+
+if TYPE_CHECKING:
+    from gradrace.report.figures import Figure
+
+
+def page(results: Results, figures: Sequence[Figure], folder: Path) -> str:
+    """The whole text of index.html. Of each figure the smaller one of folder/figures/NAME.png and NAME.svg is in it."""
+    rows = list(results.by_id.values())
+    found = races(rows)
+    style, script = _part("page.css"), _part("page.js")
+    history, gate, others = _placed(figures)
+    return Template(_part("page.html")).substitute(
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        answer=_answer(found),
+        facts=_facts(results),
+        races=page_races.table(found),
+        families=page_families.sections(rows, found, others, folder),
+        history=page_history.history(results.points) + gallery(history, folder, is_open=True),
+        gate=page_history.gate(results) + gallery(gate, folder, is_open=True),
+        data=page_races.data(found),
+    )
+
+
+def _placed(figures: Sequence[Figure]) -> tuple[list[Figure], list[Figure], list[Figure]]:
+    """Those of the history, those of the gate, and all others, as their names say."""
+    places: dict[str, list[Figure]] = {"history": [], "gate": [], "": []}
+    for figure in figures:
+        subject = "" if figure.family else figure.name.partition("-")[0]
+        places[subject if subject in places else ""].append(figure)
+    return places["history"], places["gate"], places[""]
+
+
+def _part(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """What the page may do: apply its own style, run its own script, show images that are inside it. No network."""
+    rules = ["default-src 'none'", "base-uri 'none'", "form-action 'none'", "img-src data:"]
+    for source, text in (("style-src", style), ("script-src", script)):
+        rules.append(f"{source} 'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'")
+    return "; ".join(rules)
+
+
+def _answer(found: Sequence[Race]) -> Markup:
+    """The whole in three sentences at most."""
+    if not found:
+        return markup("No results of the benches were given, so nothing raced.")
+    clear = [race for race in found if race.is_clear and race.second]
+    others = [race for race in clear if race.winner is not race.baseline]
+    sentences = [
+        f"{len(clear):,} of {len(found):,} races have a clear winner, and in {len(others):,} of them it is not the "
+        "baseline; in the rest the lead is within the scatter, or nobody else was right."
+    ]
+    if wrong := len({(each.row.family, each.variant) for race in found for each in race.wrong}):
+        sentences.append(f"Formulations with a wrong gradient: {wrong}; they are shown, and win nothing.")
+    return markup(" ".join(sentences))
+
+
+FACTS = (
+    ("processor", "Processor"),
+    ("cores", "Cores"),
+    ("system", "System"),
+    ("device", "Device"),
+    ("threads", "Threads"),
+    ("torch", "torch"),
+    ("python", "Python"),
+    ("numpy", "NumPy"),
+    ("commit", "Commit"),
+)
+
+
+def _facts(results: Results) -> Markup:
+    """Where and when, without which no time means anything."""
+    rows = list(results.by_id.values())
+    facts = [(name, _distinct(row.environment.get(key) for row in rows)) for key, name in FACTS]
+    facts.append(("Date", _distinct(_minute(bench.date) for bench in results.benches)))
+    for bench in results.benches[-1:]:
+        facts += _limits(bench)
+    shown = [element("div", element("dt", name), " ", element("dd", fact)) for name, fact in facts if fact]
+    return element("dl", *shown, class_="facts") if shown else Markup("")
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def _minute(date: str) -> str:
+    return date[:16].replace("T", " ")
+
+
+def _limits(bench: Bench) -> list[tuple[str, str]]:
+    """The most that each device did."""
+    found = []
+    for device, limit in bench.rooflines.items():
+        found.append((f"Copying on {device}", f"{limit.copy_bytes_per_s / 1e9:.3g} GB/s"))
+        for dtype, flops in limit.gemm_flops_per_s.items():
+            found.append((f"{dtype} products on {device}", f"{flops / 1e9:.3g} GFLOP/s"))
+    return found

@@ -1,0 +1,194 @@
+"""What moved: asv's numbers over commits, and what the gate said of pairs of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from gradrace.report.history import TIME, Move, interval, moves
+from gradrace.report.html import Markup, breakable, element, join, table
+from gradrace.report.ranking import spell_interval, spell_ratio, spell_seconds
+from gradrace.report.rows import Point, Results, Verdict
+from gradrace.units import human
+
+STRONGEST = 20
+"""Of the moves of a commit so many are shown."""
+
+MARKS = {"red": ("bad", "✗ red"), "notice": ("doubt", "! notice"), "gain": ("good", "✓ gain")}
+VERDICTS = {"pass": "good", "regression": "bad"}
+
+Key = tuple[str, ...]
+
+
+def history(points: Sequence[Point]) -> Markup:
+    """The commits that moved something, the latest first."""
+    if not points:
+        return element("p", "No results of asv were given.")
+    lines: dict[Key, list[Point]] = {}
+    for point in sorted(points, key=lambda each: each.date):
+        lines.setdefault(_key(point), []).append(point)
+    by_commit: dict[tuple[float, str], list[Move]] = {}
+    for move in moves(points):
+        by_commit.setdefault((move.after.date, move.after.commit), []).append(move)
+    commits = len({point.commit for point in points})
+    told = f"{len(lines):,} numbers over {commits} commits; {len(by_commit)} of the commits moved some."
+    return join(element("p", told), *(_commit(each, lines) for each in by_commit.values()))
+
+
+def _key(point: Point) -> Key:
+    return (point.machine, point.torch, point.benchmark, point.what, *point.parameters)
+
+
+def _commit(moved: Sequence[Move], lines: dict[Key, list[Point]]) -> Markup:
+    after = moved[0].after
+    worse = sum(move.is_worse for move in moved)
+    # Counters and gradients stand before times, for they have no noise.
+    strongest = sorted(moved, key=lambda move: (move.after.what == TIME, -move.distance))[:STRONGEST]
+    told = f" · {_day(after.date)}: {worse:,} numbers rose, {len(moved) - worse:,} fell"
+    rest = f" of {len(moved):,}" if len(moved) > len(strongest) else ""
+    return element(
+        "details",
+        element("summary", element("code", after.commit[:8]), told),
+        table(
+            ("Kernel", "What", "Before", "Now", "By", "Over the commits"),
+            [_move(move, lines[_key(move.after)]) for move in strongest],
+            f"The {len(strongest)} strongest{rest}",
+            numbers=("Before", "Now", "By"),
+        ),
+    )
+
+
+def _move(move: Move, line: Sequence[Point]) -> Markup:
+    before, after = move.before, move.after
+    arrow = "▲ up" if move.is_worse else "▼ down"
+    return element(
+        "tr",
+        element("th", breakable("/".join((after.benchmark, *after.parameters))), scope="row", class_="id"),
+        element("td", after.what.replace("_", " ")),
+        element("td", _value(before), class_="number"),
+        element("td", _value(after), class_="number"),
+        element("td", f"{arrow} {_factor(move)}", class_="number"),
+        element("td", _spark(line)),
+    )
+
+
+def _factor(move: Move) -> str:
+    """The larger number over the smaller. Of counters exact; of times with the digits that the intervals support."""
+    small, large = sorted((move.before, move.after), key=lambda point: point.value)
+    if small.value <= 0:
+        return "from 0" if small is move.before else "to 0"
+    ratio = large.value / small.value
+    if move.after.what != TIME:
+        return f"{ratio:.3g} ×"
+    (low, high), (large_low, large_high) = interval(small), interval(large)
+    low = low if low > 0 else small.value  # the interval of a few samples may reach below zero
+    return spell_ratio(ratio, large_low / high, large_high / low)
+
+
+def _value(point: Point) -> str:
+    if point.what == TIME:
+        return spell_seconds(point.value, *interval(point))
+    return human(round(point.value), "B" if point.what.endswith("bytes") else "")
+
+
+def _spark(line: Sequence[Point]) -> Markup:
+    """The numbers at their commits, at equal steps, from the smallest at the bottom to the largest at the top."""
+    values = [point.value for point in line]
+    low, high = min(values), max(values)
+    step = 100 / max(1, len(values) - 1)
+    spots = [
+        f"{step * place:.0f},{20 - 20 * (value - low) / (high - low or 1):.1f}" for place, value in enumerate(values)
+    ]
+    words = f"from {_value(line[0])} to {_value(line[-1])} over {len(line)} commits"
+    curve = element("polyline", points=" ".join(spots))
+    return element("svg", curve, class_="spark", viewBox="0 -2 100 24", role="img", aria_label=words)
+
+
+def _day(date: float) -> str:
+    return datetime.fromtimestamp(date, timezone.utc).strftime("%Y-%m-%d %H:%M")
+
+
+def gate(results: Results) -> Markup:
+    """Every verdict with its findings."""
+    if not results.verdicts:
+        return element("p", "No documents of the gate were given.")
+    return join(*(_verdict(verdict, results) for verdict in results.verdicts))
+
+
+def _verdict(verdict: Verdict, results: Results) -> Markup:
+    tag = element("span", verdict.verdict, class_=f"tag {VERDICTS.get(verdict.verdict, 'doubt')}")
+    states = f"{_short(verdict.base)} → {_short(verdict.head)}"
+    return element(
+        "article",
+        element("h3", tag, f" {states}"),
+        element("p", f"torch {verdict.torch}. {_counts(verdict)}", class_="soft"),
+        _findings(verdict, results),
+        _times(verdict),
+        class_="verdict",
+    )
+
+
+def _short(state: str) -> str:
+    return state[:8] if len(state) == 40 else state
+
+
+def _counts(verdict: Verdict) -> str:
+    """How many kernels were compared, and what came of it."""
+    compared = [kernel for kernel in verdict.kernels if kernel.get("gradient") or kernel.get("work")]
+    parts = [f"{len(compared)} kernels were compared"]
+    for what, found in (
+        ("gradients", Counter(_status(kernel, "gradient") for kernel in compared)),
+        ("work", Counter(_status(kernel, "work") for kernel in compared)),
+        ("time", Counter(kernel["judgement"] for kernel in verdict.kernels if kernel.get("judgement"))),
+    ):
+        told = ", ".join(f"{word} {count}" for word, count in found.items() if word)
+        parts += [f"{what}: {told}"] if told else []
+    return "; ".join(parts) + "."
+
+
+def _status(kernel: Any, what: str) -> str:
+    return (kernel.get(what) or {}).get("status", "")
+
+
+def _findings(verdict: Verdict, results: Results) -> Markup:
+    if not verdict.findings:
+        return element("p", "It found nothing to say.")
+    rows = []
+    for found in verdict.findings:
+        mark, word = MARKS.get(found["colour"], ("quiet", found["colour"]))
+        name = breakable(found["id"])
+        if found["id"] in results.by_id:
+            name = element("a", name, href=f"#case={found['id']}")
+        rows.append(
+            element(
+                "tr",
+                element("td", element("span", word, class_=f"tag {mark}")),
+                element("th", name, scope="row", class_="id"),
+                element("td", found["what"]),
+                element("td", found["text"], class_="text"),
+            )
+        )
+    return table(("Colour", "Kernel", "What", "Finding"), rows, f"Findings ({len(rows)})")
+
+
+def _times(verdict: Verdict) -> Markup | None:
+    """The kernels that raced."""
+    raced = [kernel for kernel in verdict.kernels if kernel.get("judgement") and kernel.get("ratio")]
+    if not raced:
+        return None
+    rows = [
+        element(
+            "tr",
+            element("th", breakable(kernel["id"]), scope="row", class_="id"),
+            element("td", kernel["judgement"]),
+            element("td", spell_ratio(kernel["ratio"], kernel["low"], kernel["high"]), class_="number"),
+            element("td", spell_interval(kernel["low"], kernel["high"]), class_="number"),
+            element("td", kernel["pairs"], class_="number"),
+        )
+        for kernel in raced
+    ]
+    head = ("Kernel", "Judgement", "Head / base", "Interval", "Pairs")
+    inside = table(head, rows, "Kernels that raced", numbers=head[2:])
+    return element("details", element("summary", f"Times ({len(raced)})"), inside)
