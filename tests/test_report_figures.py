@@ -283,7 +283,9 @@ def test_without_results_there_is_no_figure(tmp_path: Path) -> None:
 
 
 def test_where_all_are_wrong_there_is_a_figure_without_a_time(tmp_path: Path) -> None:
-    drawn = draw(results(row("squares/slow/vjp/n10", None), row("squares/odd/vjp/n10", None)), tmp_path)
+    drawn = draw(
+        results(*(row(f"squares/{name}/vjp/n{n}", None) for name in ("slow", "odd") for n in (10, 20))), tmp_path
+    )
     assert names(drawn) == ["race-squares"]
     assert "none is right and timed" in drawn[0].sentence
 
@@ -317,6 +319,19 @@ def test_text_is_no_mathematics_and_may_have_letters_that_the_font_lacks(tmp_pat
     assert summary in texts(tmp_path, "race-squares")
 
 
+def test_more_than_the_roofline_is_explained(tmp_path: Path) -> None:
+    draw(results(row("squares/slow/vjp/n10", 1e-6, compulsory_bytes=20000)), tmp_path)
+    assert race_figure.IN_CACHE in texts(tmp_path, "race-squares")
+
+
+def test_the_bound_of_a_gradient_is_explained_where_there_is_one(tmp_path: Path) -> None:
+    gradient = row("squares/slow/vjp/n10", 1e-6)
+    draw(results(gradient), tmp_path)
+    assert race_figure.IN_OPERATIONS not in texts(tmp_path, "race-squares")
+    draw(results(gradient, row("squares/slow/primal/n10", 1e-7)), tmp_path)
+    assert {race_figure.IN_OPERATIONS, "gradient / value (≤ 5)"} <= set(texts(tmp_path, "race-squares"))
+
+
 def test_a_person_without_the_font_gets_one_like_it(tmp_path: Path) -> None:
     draw(powers(), tmp_path)
     assert "'DejaVu Sans', Verdana, sans-serif" in (tmp_path / "figures" / "race-squares.svg").read_text()
@@ -345,6 +360,13 @@ def test_of_many_families_some_have_no_figure_and_are_counted(tmp_path: Path, mo
     assert "440 operators with the smallest leads are not shown" in drawn[0].sentence
 
 
+def test_a_size_of_zero_is_on_no_logarithmic_axis(tmp_path: Path) -> None:
+    rows = [row(f"squares/slow/vjp/n{n}", 1e-6 * (n + 1)) for n in (0, 10)]
+    assert names(draw(results(*rows), tmp_path)) == ["overview", "race-squares"]
+    rows.append(row("squares/slow/vjp/n100", 1e-4))
+    assert names(draw(results(*rows), tmp_path)) == ["overview", "race-squares", "growth-squares-vjp"]
+
+
 def test_float64_on_the_cpu_comes_first_and_the_others_are_named(tmp_path: Path) -> None:
     rows = [row(f"squares/slow/vjp/n10/{place}", 1e-6) for place in ("float32/cuda", "float64/cpu")]
     assert names(draw(results(*rows), tmp_path)) == ["overview", "race-squares", "race-squares-float32-cuda"]
@@ -367,12 +389,12 @@ def test_history_follows_those_that_win_and_are_right(tmp_path: Path) -> None:
     assert "0.5 ×  squares/vjp n10 quick" in found
     assert "within → none, NaN  squares/vjp n10 broken" in found
     assert "to 0.5 × of that at the first commit" in figure.sentence
-    assert "1 gradient errors changed" in figure.sentence
+    assert "1 gradient error changed" in figure.sentence
 
 
 def test_history_says_that_no_error_changed(tmp_path: Path) -> None:
     (figure,) = draw(Results(points=[each for each in HISTORY if each.parameters[0] == "quick"]), tmp_path)
-    assert "of 1 gradient errors none changed; 0 are beyond the tolerance at every commit" in figure.sentence
+    assert "of 1 gradient errors none changed, and 0 are beyond the tolerance at every commit" in figure.sentence
 
 
 def test_machines_and_versions_of_torch_have_a_history_of_their_own(tmp_path: Path) -> None:
@@ -418,7 +440,10 @@ def test_measures() -> None:
         (in_thousands(2e4), "20k"),
         (in_thousands(7), "7"),
         (in_powers(1e-3), "10⁻³"),
-        (in_powers(1.0), "1"),
+        (in_powers(0.1), "0.1"),
+        (in_powers(100.0), "100"),
+        (in_powers(3000.0), "3000"),
+        (in_powers(1e5), "10⁵"),
         (in_percent(0.03), "3 %"),
         (in_percent(1e-7), "10⁻⁵ %"),
         (in_times(1.5), "1.5 ×"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from gradrace.report import gate_figure, growth_figure, history_figure, overview_figure, provenance, race_figure
@@ -63,27 +64,31 @@ def draw(results: Results, folder: Path) -> list[Figure]:
     """
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
+    found = races(results.by_id.values())
+    where = origins(results)
+    fits = {(each.line, each.variant): each for each in exponents(results.by_id.values())}
+    plans = list(_plans(found, _Facts(results.by_id, where, fits)))
     figures = []
     with styled():
-        for figure, sheet in _drawings(results):
+        for figure, sheet in chain(
+            _overview(found, where),
+            (plan() for plan in plans[:MOST]),
+            _histories(results.points),
+            _verdicts(results.verdicts),
+        ):
             sheet.save(place, figure.name)
             figures.append(figure)
+    if len(plans) > MOST:
+        told = f"{figures[0].sentence} {len(plans) - MOST} more figures of families are left out."
+        figures[0] = replace(figures[0], sentence=told)
     return figures
 
 
-def _drawings(results: Results) -> Iterator[Drawing]:
-    rows = list(results.by_id.values())
-    found = races(rows)
-    fits = {(each.line, each.variant): each for each in exponents(rows)}
-    plans = list(_plans(found, _Facts(results.by_id, origins(results), fits)))
+def _overview(found: Sequence[Race], where: Mapping[str, Origin]) -> Iterator[Drawing]:
     if overview_figure.leads(found):
-        told = overview_figure.sentence(found, max(0, len(plans) - MOST))
-        sheet = overview_figure.draw(found, provenance.of_rows(rows, origins(results)))
-        yield Figure("overview", "", overview_figure.TITLE, told), sheet
-    for plan in plans[:MOST]:
-        yield plan()
-    yield from _histories(results.points)
-    yield from _verdicts(results.verdicts)
+        source = provenance.of_rows([row for race in found for row in rows_of(race)], where)
+        told = overview_figure.sentence(found)
+        yield Figure("overview", "", overview_figure.TITLE, told), overview_figure.draw(found, source)
 
 
 def _plans(found: Sequence[Race], facts: _Facts) -> Iterator[Callable[[], Drawing]]:
@@ -108,7 +113,7 @@ def _of_family(found: Sequence[Race], facts: _Facts, suffix: tuple[str, ...]) ->
     else:
         yield from (partial(_race, [block], (block.operator,), facts, suffix) for block in blocks)
     for operator, own in operators.items():
-        if steps := growth_figure.longest(ladders(own)):
+        if steps := growth_figure.longest(ladders(own), facts.fits):
             yield partial(_growth, operator, steps, facts, suffix)
 
 

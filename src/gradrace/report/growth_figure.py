@@ -101,13 +101,15 @@ def draw(title: str, about: str, footer: str, ladders: Sequence[Ladder], fits: F
     return sheet
 
 
-def longest(ladders: Iterable[Ladder]) -> list[Ladder]:
-    """Those that can be drawn, most rungs first, then the widest."""
-    lengths = {ladder.line: [number for number, _ in ladder.rungs if number > 0] for ladder in ladders}
-    found = [ladder for ladder in ladders if len(lengths[ladder.line]) > 1]
-    return sorted(
-        found, key=lambda ladder: (-len(lengths[ladder.line]), lengths[ladder.line][0] / lengths[ladder.line][-1])
-    )
+def longest(ladders: Iterable[Ladder], fits: Fits) -> list[Ladder]:
+    """Those on which a formulation is timed twice or more; most rungs first, then the widest."""
+    timed = {line for line, _ in fits}
+    return sorted((ladder for ladder in ladders if ladder.line in timed), key=_length, reverse=True)
+
+
+def _length(ladder: Ladder) -> tuple[int, float]:
+    numbers = [number for number, _ in ladder.rungs if number > 0]
+    return len(numbers), numbers[-1] / numbers[0]
 
 
 def highlighted(ladders: Iterable[Ladder]) -> list[str]:
@@ -235,8 +237,9 @@ def sentence(ladders: Sequence[Ladder], fits: Fits, left_out: int) -> str:
         own = sorted((fit for (line, _), fit in fits.items() if line == ladder.line), key=lambda fit: fit.slope)
         if own:
             axis, at = ladder.line.axis, f" at {ladder.line.at}" if ladder.line.at else ""
-            ends = dict.fromkeys(f"{axis}^{fit.slope:.2f} ({fit.variant})" for fit in (own[0], own[-1]))
-            told.append(f"{axis}{at}: the time grows as {' to '.join(ends)}")
+            (low, first), *_, (high, last) = [(f"{axis}^{fit.slope:.2f}", fit.variant) for fit in (own[0], own[-1])]
+            ends = f"{low} ({first}) to {high} ({last})" if low != high else low
+            told.append(f"{axis}{at}: the time grows as {ends}")
     if left_out:
         told.append(f"{left_out} more lines of sizes are left out")
     return "; ".join(told) + "."

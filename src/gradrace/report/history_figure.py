@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 from gradrace.report.history import TIME
 from gradrace.report.labels import apart
@@ -41,7 +41,7 @@ NO_NUMBER = 1000
 """From here on an error is a code: there is none, or it is zero, NaN, or an exception."""
 
 HIGH, ABOVE, BELOW = 2.3, 0.22, 0.42
-FOR_TICKS, FOR_LABELS = 0.45, 3.55
+FOR_TICKS, FOR_LABELS = 0.6, 3.5
 WIDE = WIDTH - 2 * MARGIN - FOR_TICKS - FOR_LABELS
 STEP = 0.125
 
@@ -81,7 +81,7 @@ def groups(points: Iterable[Point]) -> list[list[Point]]:
     found: dict[tuple[str, str], list[Point]] = {}
     for point in points:
         found.setdefault((point.machine, point.torch), []).append(point)
-    return sorted((each for each in found.values() if len(commits(each)) > 1), key=len, reverse=True)
+    return sorted((each for each in found.values() if winners(each) or steps(each)), key=len, reverse=True)
 
 
 def commits(points: Iterable[Point]) -> dict[str, float]:
@@ -105,7 +105,7 @@ def winners(points: Sequence[Point]) -> list[Track]:
     }
     best: dict[Key, Track] = {}
     last: dict[Key, float] = {}
-    timed = [track for track in tracks(points, TIME) if track.points[0].value > 0]
+    timed = [track for track in tracks(points, TIME) if min(point.value for point in track.points) > 0]
     for track in timed:
         race = (track.key[0], *track.key[2:])
         last[race] = max(last.get(race, -math.inf), track.points[-1].date)
@@ -127,9 +127,8 @@ def steps(points: Iterable[Point]) -> list[Track]:
 def draw(title: str, points: Sequence[Point], footer: str) -> Sheet:
     order = commits(points)
     best, moved = winners(points), steps(points)
-    panels = [bool(best), bool(moved)]
     step = ABOVE + HIGH + BELOW
-    sheet = Sheet(title, ABOUT, sum(panels) * step, [_key(points, best, moved)], footer)
+    sheet = Sheet(title, ABOUT, (bool(best) + bool(moved)) * step, [_key(points, best, moved)], footer)
     top = sheet.top + ABOVE
     if best:
         _draw_times(sheet, best, order, top)
@@ -142,11 +141,11 @@ def draw(title: str, points: Sequence[Point], footer: str) -> Sheet:
 def _draw_times(sheet: Sheet, best: Sequence[Track], order: Mapping[str, float], top: float) -> None:
     drawn = [
         Drawn(
-            f"{in_times(track.ratio)}  {track.name}" if place < len(LOOKS) else "",
-            LOOKS[place] if place < len(LOOKS) else GREY,
+            "" if look is GREY else f"{in_times(track.ratio)}  {track.name}",
+            look,
             [(point.commit, point.value / track.points[0].value) for point in track.points],
         )
-        for place, track in enumerate(best)
+        for track, look in zip(best, chain(LOOKS, repeat(GREY)), strict=False)
     ]
     ruler = Ruler(Scale.over([1.0, *(value for each in drawn for _, value in each.values)]), top + HIGH, top, True)
     _draw_frame(sheet, "time over that at the first commit", ruler.ticks(in_times), order, top)
@@ -236,18 +235,25 @@ def _key(points: Sequence[Point], best: Sequence[Track], moved: Sequence[Track])
     """What the lines are, and what is not drawn."""
     told = []
     if len(best) > len(LOOKS):
-        told.append(f"Named: the {len(LOOKS)} times that changed most; grey: {len(best) - len(LOOKS)} others.")
+        told.append(f"named are the {len(LOOKS)} times that changed most, grey are {len(best) - len(LOOKS)} others")
     if len(moved) > len(LOOKS):
-        told.append(f"{len(moved) - len(LOOKS)} more gradient errors changed and are not drawn.")
-    return " ".join([*told, *([] if moved else [_steady(points)])])
+        told.append(f"{len(moved) - len(LOOKS)} more gradient errors changed and are not drawn")
+    if not moved:
+        told.append(_steady(points))
+    return _sentence(told)
+
+
+def _sentence(parts: Iterable[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _steady(points: Iterable[Point]) -> str:
     errors = tracks(points, ERROR)
     beyond = sum(track.points[-1].value > 0 for track in errors)
     if not errors:
-        return "No gradient error was measured at two commits."
-    return f"Of {len(errors)} gradient errors none changed; {beyond} are beyond the tolerance at every commit."
+        return "no gradient error was measured at two commits"
+    return f"of {len(errors)} gradient errors none changed, and {beyond} are beyond the tolerance at every commit"
 
 
 def sentence(points: Sequence[Point], left_out: int) -> str:
@@ -257,15 +263,15 @@ def sentence(points: Sequence[Point], left_out: int) -> str:
     if best:
         most = best[0]
         told.append(
-            f"Of {len(best)} winners' times that of {most.name} changed most, to {in_times(most.ratio)} of that at "
+            f"of {len(best)} winners' times that of {most.name} changed most, to {in_times(most.ratio)} of that at "
             f"the first commit"
         )
     if moved:
-        last = moved[0].points
-        told.append(
-            f"{len(moved)} gradient errors changed, such as that of {moved[0].name} from {_spelled(last[0].value)} to "
-            f"{_spelled(last[-1].value)}"
-        )
-    told += [] if moved else [_steady(points).removesuffix(".")]
-    told += [f"{left_out} other machines or versions of torch are not shown"] if left_out else []
-    return "; ".join(told) + "."
+        ends = " to ".join(_spelled(moved[0].points[end].value) for end in (0, -1))
+        plural = "s" * (len(moved) > 1)
+        told.append(f"{len(moved)} gradient error{plural} changed, such as that of {moved[0].name} from {ends}")
+    else:
+        told.append(_steady(points))
+    if left_out:
+        told.append(f"{left_out} other machines or versions of torch are not shown")
+    return _sentence(told)

@@ -104,8 +104,8 @@ def _colours(behind: Standing) -> tuple[str, str]:
     return ("white", BLUE) if behind.is_tied else (BLUE, BLUE)
 
 
-def sentence(races: Sequence[Race], left_out: int) -> str:
-    """How often the baseline loses, and by how much. left_out: figures of families that are not drawn."""
+def sentence(races: Sequence[Race]) -> str:
+    """How often the baseline loses, and by how much."""
     found = leads(races)
     pairs = [pair for lead in found for pair in zip(lead.races, lead.behind, strict=True)]
     clear = [(race, behind) for race, behind in pairs if not behind.is_tied]
@@ -120,6 +120,4 @@ def sentence(races: Sequence[Race], left_out: int) -> str:
         told.append(f"{len(races) - len(pairs)} races without a right baseline are not shown")
     if len(found) > MOST:
         told.append(f"{len(found) - MOST} operators with the smallest leads are not shown")
-    if left_out:
-        told.append(f"{left_out} more figures of families are left out")
     return "; ".join(told) + "."

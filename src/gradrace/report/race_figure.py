@@ -64,6 +64,11 @@ KEY = (
 )
 
 
+IN_OPERATIONS = "The bound of a gradient over its value holds for operations; a time has overheads on top."
+
+IN_CACHE = "More than 100 % of the roofline: a cache moves bytes faster than the memory whose rate was measured."
+
+
 @dataclass(frozen=True)
 class Entry:
     """One formulation of a block: how it stands in each race where it is right, and why it is wrong elsewhere."""
@@ -229,10 +234,22 @@ def draw(
     in_bands = bands(columns(blocks, by_id, where))
     lines, high = spots(blocks)
     step = ABOVE + high + BELOW
-    sheet = Sheet(title, summary, step * len(in_bands) - 0.1, [KEY], footer)
+    sheet = Sheet(title, summary, step * len(in_bands) - 0.1, _notes(blocks, by_id, where), footer)
     for place, band in enumerate(in_bands):
         _draw_band(sheet, band, lines, sheet.top + place * step, high)
     return sheet
+
+
+def _notes(blocks: Sequence[Block], by_id: Mapping[str, Row], where: Mapping[str, Origin]) -> list[str]:
+    """How to read the figure, as far as it holds what is explained."""
+    rows = [row for block in blocks for row in block.rows]
+    fractions = [roofline_fraction(row, where[row.id].roofline) or 0.0 for row in rows]
+    notes = [KEY]
+    if any(gradient_ratio(row, by_id) for row in rows):
+        notes.append(IN_OPERATIONS)
+    if max(fractions, default=0.0) > 1:
+        notes.append(IN_CACHE)
+    return notes
 
 
 def _draw_band(sheet: Sheet, band: Sequence[Column], lines: Sequence[Spot], top: float, high: float) -> None:

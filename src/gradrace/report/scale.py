@@ -141,12 +141,12 @@ def in_thousands(count: float) -> str:
 
 
 def in_powers(number: float) -> str:
-    """`10⁻³`, and 1 as it is."""
+    """`10⁻³`, and what is near to 1 as it is."""
     exponent = math.log10(number)
     whole = round(exponent)
-    if abs(exponent - whole) > 1e-9:
-        return f"{number:.2g}"
-    return {0: "1", 1: "10"}.get(whole, "10" + str(whole).translate(SUPERSCRIPT))
+    if abs(exponent) < 2.5 or abs(exponent - whole) > 1e-9:
+        return f"{number:.2g}" if number < 100 else f"{number:.0f}"
+    return "10" + str(whole).translate(SUPERSCRIPT)
 
 
 def in_percent(fraction: float) -> str:

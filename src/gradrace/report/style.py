@@ -58,6 +58,9 @@ OTHER = "#9a9a9a"
 BLUE, ORANGE, VERMILLION, SKY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9"
 GREEN, BLACK, PURPLE = "#009E73", "#000000", "#CC79A7"
 
+MOST_MARKERS = 8
+"""On a line of many points."""
+
 Dash = str | tuple[float, tuple[float, ...]]
 Segment = tuple[float, float, float, float]
 """x and y of the one end, and of the other."""
@@ -151,7 +154,9 @@ class Sheet:
 
     def trace(self, xs: Sequence[float], ys: Sequence[float], look: Look) -> None:
         """A line through points."""
-        self._line(xs, ys, color=look.colour, linestyle=look.dash, marker=look.marker, linewidth=look.width)
+        every = math.ceil(len(xs) / MOST_MARKERS)
+        looks = {"linestyle": look.dash, "marker": look.marker, "linewidth": look.width, "markevery": every}
+        self._line(xs, ys, color=look.colour, **looks)
 
     def _line(self, xs: Sequence[float], ys: Sequence[float], **looks: Any) -> None:
         self._figure.add_artist(Line2D(xs, ys, transform=self._inches, **looks))
