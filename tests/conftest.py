@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _pytest.pytester
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _what_is_loaded_stays(tmp_path_factory, monkeypatch):
+    """pytester forgets whatever an inner run imports, and an extension module cannot be loaded a second time: only the
+    modules of its own folder may go. pytester itself must not be asked for: it takes its first snapshot at once.
+    """
+
+    class Snapshot(_pytest.pytester.SysModulesSnapshot):
+        def __init__(self, preserve=None):  # noqa: ARG002
+            super().__init__(lambda name: not str(getattr(sys.modules[name], "__file__", "")).startswith(folder))
+
+    folder = str(tmp_path_factory.getbasetemp())
+    monkeypatch.setattr(_pytest.pytester, "SysModulesSnapshot", Snapshot)
 
 
 def make_family(**facts: Any) -> Family:

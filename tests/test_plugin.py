@@ -1,10 +1,8 @@
 """The pytest plugin, run for real in a folder of its own: what is wrong is never shown as fast."""
 
 import json
-import sys
 from types import SimpleNamespace
 
-import _pytest.pytester
 import pytest
 import torch
 
@@ -45,20 +43,6 @@ def wrong(x):
 """
 
 BENCH = "from gradrace.testing import test_kernel\n"
-
-
-@pytest.fixture(autouse=True)
-def _what_is_loaded_stays(pytester, monkeypatch):
-    """pytester forgets whatever an inner run imports, and an extension module cannot be loaded a second time: only the
-    modules of its own folder may go.
-    """
-
-    class Snapshot(_pytest.pytester.SysModulesSnapshot):
-        def __init__(self, preserve=None):  # noqa: ARG002
-            super().__init__(lambda name: not str(getattr(sys.modules[name], "__file__", "")).startswith(folder))
-
-    folder = str(pytester.path)
-    monkeypatch.setattr(_pytest.pytester, "SysModulesSnapshot", Snapshot)
 
 
 @pytest.fixture
