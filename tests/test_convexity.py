@@ -45,7 +45,7 @@ seconds."""
 
 SHARE = st.floats(0, 1, allow_subnormal=False)
 
-properties = settings(derandomize=True, deadline=None, database=None, max_examples=25)
+properties = settings(max_examples=25)
 
 
 def counterexample(strategy, breaks):

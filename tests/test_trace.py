@@ -10,6 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gradrace import cli
 from gradrace.autodiff import tape, trace
@@ -19,10 +21,6 @@ from gradrace.cli.trace import POINTS
 from gradrace.families.scalar_trace import BOXES, FUNCTIONS
 from gradrace.work import count
 from test_walkthrough import as_pattern, blocks, commands, normalised
-
-pytest.importorskip("hypothesis", reason="comes with the extra `test`")
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 close = partial(math.isclose, rel_tol=1e-14, abs_tol=1e-15)
 """Equal in the fifteen digits that are published."""
@@ -148,7 +146,6 @@ def functions_and_points(draw):
     return name, [draw(st.floats(low, high)) for low, high in BOXES[name]]
 
 
-@settings(derandomize=True)
 @given(functions_and_points())
 def test_both_modes_agree_with_the_tape(drawn):
     """A second route to the gradient. s1 subtracts numbers of up to e⁴ = 55 from each other twice."""

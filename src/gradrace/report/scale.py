@@ -24,8 +24,8 @@ DIGITS = ((1, 2, 5), (1, 3), (2, 5), (1, 5), (2,), (5,))
 
 MOST_TICKS = 7
 
-MOST = 1e300
-"""What is larger, such as an error without bound, stands here."""
+LEAST, MOST = 1e-300, 1e300
+"""What is smaller but not zero, and what is larger, such as an error without bound, stands at these ends."""
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -42,7 +42,7 @@ class Scale:
     def over(cls, values: Iterable[float], *, least: float = 1.6) -> Scale:
         """Around these values, and at least a factor of `least` long."""
         found = list(values)
-        logs = [math.log10(min(value, MOST)) for value in found if value > 0] or [0.0]
+        logs = [_log(value) for value in found if value > 0] or [0.0]
         short = max(0.0, math.log10(least) - (max(logs) - min(logs))) / 2
         has_zero = any(value <= 0 for value in found)
         return cls(min(logs) - short, max(logs) + short, has_zero)
@@ -61,7 +61,7 @@ class Scale:
 
     def place(self, value: float) -> float:
         """Where a value stands."""
-        return math.log10(min(value, MOST)) if value > 0 else self.zero
+        return _log(value) if value > 0 else self.zero
 
     def choices(self) -> list[list[float]]:
         """Sets of places of round numbers that could be ticks, those with most places first."""
@@ -76,6 +76,10 @@ class Scale:
             found += [_even(10**low, 10**high, digit * 10.0**power) for power in (-3, -2, -1, 0) for digit in (1, 2, 5)]
         inside = [[place for place in places if low <= place <= high] for places in found]
         return sorted((places for places in inside if 0 < len(places) <= MOST_TICKS), key=len, reverse=True)
+
+
+def _log(value: float) -> float:
+    return math.log10(min(max(value, LEAST), MOST))
 
 
 def _even(low: float, high: float, step: float) -> list[float]:
