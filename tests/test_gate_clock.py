@@ -172,7 +172,7 @@ def test_what_no_change_has_touched_does_not_race_unless_asked_for(tmp_path):
     project.write(SECOND, "second.py")
     project.commit()
     project.write(SECOND.replace("(x * x * x)", "(x * (x * x))"), "second.py")
-    states = ("HEAD", ".", "--module", "second", "--budget", "4")
+    states = ("HEAD", ".", "--module", "second", "--budget", "0.1")
     code, document, output = project.gate(*states)
     assert code == 0
     families = {kernel["id"].split("/")[0] for kernel in document["kernels"]}

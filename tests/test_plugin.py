@@ -53,8 +53,8 @@ def project(pytester, monkeypatch):
     pytester.makeini("[pytest]\naddopts = -p gradrace.testing\nfilterwarnings = error\n")
     pytester.syspathinsert()
 
-    def run(*arguments):
-        options = ("-p", "no:cacheprovider", "--benchmark-max-time=0.01", "--module", "kernels", "--family", "mine")
+    def run(*arguments, quick=("--benchmark-max-time=0.01",)):
+        options = ("-p", "no:cacheprovider", *quick, "--module", "kernels", "--family", "mine")
         threads = torch.get_num_threads()
         try:
             return pytester.runpytest_inprocess(*options, *arguments)
@@ -183,13 +183,13 @@ def test_threads_are_pinned(project, pytester):
     assert row["extra_info"]["threads"] == row["extra_info"]["environment"]["threads"] == 2
 
 
-def test_benches_are_brief_unless_something_else_is_said(pytester, project):
-    options = ("-p", "no:cacheprovider", "--module", "kernels", "--family", "mine", "--benchmark-only", "-v")
-    output = str(pytester.runpytest_subprocess(*options).stdout)
+def test_benches_are_brief_unless_something_else_is_said(project):
+    output = str(project("--benchmark-only", "-v", quick=()).stdout)
     assert "max_time=0.05" in output
     assert "calibration_precision=1 " in output
     assert "StdDev" not in output
-    output = str(pytester.runpytest_subprocess(*options, "--benchmark-max-time=0.02", "--benchmark-columns=max").stdout)
+    said = ("--benchmark-max-time=0.02", "--benchmark-columns=max")
+    output = str(project("--benchmark-only", "-v", quick=said).stdout)
     assert "max_time=0.02" in output
     assert " Max" in output
 

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import os
 import subprocess
 import sys
 
@@ -10,8 +9,9 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from conftest import another_hash_seed
 from gradrace import Family, cli, size
-from gradrace.cases import Case, Scenario
+from gradrace.cases import Case, Scenario, Selection, all_cases
 from gradrace.families import FAMILIES
 from gradrace.operators import prepare_case
 from gradrace.work import COMPILED, count, count_prepared, count_run
@@ -274,35 +274,36 @@ def test_the_garbage_collector_does_not_change_a_count(leaky):
     assert gc.isenabled()
 
 
-DOCUMENT = """
+COUNT = """
 import json, sys
 import torch
-torch.set_num_threads(int(sys.argv[1]))
-from gradrace.cases import Selection, all_cases
+torch.set_num_threads(2)
+from gradrace.cases import all_cases
 from gradrace.work import count
-cases = Selection(tier="test", dtype=("float64",)).apply(all_cases())
-cases = [case for case in cases if not case.skip_reason and "compiled" not in case.variant.name]
-cases = [case for case in cases if case.scenario.operator != "solve"]  # thousands of steps of what is counted anyway
-cases = {(case.scenario.family, case.scenario.operator, case.variant): case for case in cases[::-1]}.values()
-json.dump([count(case).as_json() for case in cases], sys.stdout)
+asked = set(json.load(sys.stdin))
+json.dump({case.id: count(case).as_json() for case in all_cases() if case.id in asked}, sys.stdout)
 """
 
 
 def test_two_processes_count_the_same():
-    """For every family, over hash seeds and numbers of threads."""
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", DOCUMENT, str(threads)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONHASHSEED": str(threads), "PYTHONWARNINGS": "ignore"},
-        )
-        for threads in (1, 2)
-    ]
-    first, second = (json.loads(run.communicate(timeout=300)[0]) for run in runs)
-    assert len(first) > 100
-    assert {work["id"].split("/")[0] for work in first} == set(BY_NAME)
-    assert first == second
+    """For every family, over hash seeds and numbers of threads: this process has one thread."""
+    cases = Selection(tier="test", dtype=("float64",)).apply(all_cases())
+    cases = [case for case in cases if not case.skip_reason and "compiled" not in case.variant.name]
+    cases = [
+        case for case in cases if case.scenario.operator != "solve"
+    ]  # thousands of steps of what is counted anyway
+    # One size of each.
+    cases = {(case.scenario.family, case.scenario.operator, case.variant): case for case in cases[::-1]}.values()
+    assert len(cases) > 100
+    assert {case.scenario.family.name for case in cases} == set(BY_NAME)
+    environment = {**another_hash_seed(), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", COUNT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as other:
+        json.dump([case.id for case in cases], other.stdin)
+        other.stdin.close()
+        here = {case.id: count(case).as_json() for case in cases}
+        there = json.load(other.stdout)
+    assert here == there
 
 
 def test_the_command_follows_the_contract(capsys):
