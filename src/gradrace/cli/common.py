@@ -76,13 +76,16 @@ def print_numbers(table: Table) -> None:
     console.print(table)
 
 
-def track(items: Sequence[Item], doing: str) -> Iterable[Item]:
-    """The items, with a progress bar on standard error while a person watches."""
+def track(items: Iterable[Item], doing: str, total: int | None = None) -> Iterable[Item]:
+    """The items, with a progress bar on standard error while a person watches.
+
+    total: how many come, where the items do not know.
+    """
     from rich.console import Console
     from rich.progress import track as rich_track
 
     console = Console(stderr=True)
-    return rich_track(items, doing, console=console, transient=True, disable=not console.is_terminal)
+    return rich_track(items, doing, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def print_error(line: str) -> None:

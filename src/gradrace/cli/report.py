@@ -16,7 +16,6 @@ from gradrace.cli.common import track
 from gradrace.errors import UsageError
 
 if TYPE_CHECKING:
-    from gradrace.report.figures import Figure
     from gradrace.report.rows import Results
 
 NAME = "report"
@@ -68,14 +67,9 @@ def _write(results: Results, folder: Path) -> None:
     from gradrace.report.page import page
     from gradrace.report.summary import markdown
 
-    figures: list[Figure] = []
-    steps = (
-        lambda: figures.extend(draw(results, folder)),
-        lambda: _save(folder / PAGE, page(results, figures, folder)),
-        lambda: _save(folder / SUMMARY, markdown(results)),
-    )
-    for step in track(steps, "making the report"):
-        step()
+    figures = draw(results, folder, lambda drawn, total: track(drawn, "drawing figures", total))
+    _save(folder / PAGE, page(results, figures, folder))
+    _save(folder / SUMMARY, markdown(results))
     _save(folder / MARKER, "Made by `gradrace report`. The next one with this folder as its output replaces it.\n")
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from gradrace.report import gate_figure, growth_figure, history_figure, overview_figure, provenance, race_figure
@@ -14,6 +13,7 @@ from gradrace.report.measures import Origin, origins, rows_of
 from gradrace.report.race_figure import Block
 from gradrace.report.ranking import Ladder, Race, exponents, ladders, races
 from gradrace.report.rows import Point, Results, Row, Verdict
+from gradrace.report.spread import spread
 from gradrace.report.style import Sheet, styled
 
 FOLDER = "figures"
@@ -55,43 +55,53 @@ class _Facts:
 
 
 Drawing = tuple[Figure, Sheet]
+Plan = Callable[[], Drawing]
+Watch = Callable[[Iterable[Figure], int], Iterable[Figure]]
 
 
-def draw(results: Results, folder: Path) -> list[Figure]:
+def _unwatched(figures: Iterable[Figure], _: int) -> Iterable[Figure]:
+    return figures
+
+
+def draw(results: Results, folder: Path, watch: Watch = _unwatched) -> list[Figure]:
     """Write PNG and SVG files into `folder/figures`: an overview, the families one after another, history, verdicts.
 
-    No two have one name: the words of ids hold no dash.
+    No two have one name: the words of ids hold no dash. watch: sees each figure when it is there, and how many come.
     """
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
     found = races(results.by_id.values())
     where = origins(results)
     fits = {(each.line, each.variant): each for each in exponents(results.by_id.values())}
-    plans = list(_plans(found, _Facts(results.by_id, where, fits)))
-    figures = []
-    with styled():
-        for figure, sheet in chain(
-            _overview(found, where),
-            (plan() for plan in plans[:MOST]),
-            _histories(results.points),
-            _verdicts(results.verdicts),
-        ):
-            sheet.save(place, figure.name)
-            figures.append(figure)
-    if len(plans) > MOST:
-        told = f"{figures[0].sentence} {len(plans) - MOST} more figures of families are left out."
-        figures[0] = replace(figures[0], sentence=told)
-    return figures
+    families = list(_plans(found, _Facts(results.by_id, where, fits)))
+    plans = [
+        *_overview(found, where, len(families) - MOST),
+        *families[:MOST],
+        *_histories(results.points),
+        *_verdicts(results.verdicts),
+    ]
+    with styled(), spread(partial(_save, place), plans) as drawn:
+        return list(watch(drawn, len(plans)))
 
 
-def _overview(found: Sequence[Race], where: Mapping[str, Origin]) -> Iterator[Drawing]:
-    if overview_figure.leads(found):
+def _save(place: Path, plan: Plan) -> Figure:
+    figure, sheet = plan()
+    sheet.save(place, figure.name)
+    return figure
+
+
+def _overview(found: Sequence[Race], where: Mapping[str, Origin], left_out: int) -> Iterator[Plan]:
+    def drawing() -> Drawing:
         source = provenance.of_rows([row for race in found for row in rows_of(race)], where)
-        told = overview_figure.sentence(found)
-        yield Figure("overview", "", overview_figure.TITLE, told), overview_figure.draw(found, source)
+        more = f" {left_out} more figures of families are left out." if left_out > 0 else ""
+        figure = Figure("overview", "", overview_figure.TITLE, overview_figure.sentence(found) + more)
+        return figure, overview_figure.draw(found, source)
+
+    if overview_figure.leads(found):
+        yield drawing
 
 
-def _plans(found: Sequence[Race], facts: _Facts) -> Iterator[Callable[[], Drawing]]:
+def _plans(found: Sequence[Race], facts: _Facts) -> Iterator[Plan]:
     """The figures of the families, not drawn yet: those of the first dtype and device before the others."""
     places: dict[tuple[str, str], dict[str, list[Race]]] = {}
     for race in found:
@@ -103,7 +113,7 @@ def _plans(found: Sequence[Race], facts: _Facts) -> Iterator[Callable[[], Drawin
             yield from _of_family(own, facts, suffix)
 
 
-def _of_family(found: Sequence[Race], facts: _Facts, suffix: tuple[str, ...]) -> Iterator[Callable[[], Drawing]]:
+def _of_family(found: Sequence[Race], facts: _Facts, suffix: tuple[str, ...]) -> Iterator[Plan]:
     operators: dict[str, list[Race]] = {}
     for race in found:
         operators.setdefault(race.operator, []).append(race)
@@ -137,20 +147,26 @@ def _growth(operator: str, steps: Sequence[Ladder], facts: _Facts, suffix: tuple
     return Figure("-".join(("growth", family, operator, *suffix)), family, title, told), sheet
 
 
-def _histories(points: Sequence[Point]) -> Iterator[Drawing]:
+def _histories(points: Sequence[Point]) -> Iterator[Plan]:
     """One for each machine and version of torch: their times say nothing beside each other."""
     found = history_figure.groups(points)
     for number, own in enumerate(found[:MOST_HISTORIES], 1):
-        told = history_figure.sentence(own, len(found) - min(len(found), MOST_HISTORIES))
-        title = f"{history_figure.TITLE}, {own[0].machine}"
-        sheet = history_figure.draw(title, own, provenance.of_points(own))
-        yield Figure(f"history-{number}", "", title, told), sheet
+        yield partial(_history, number, own, len(found) - min(len(found), MOST_HISTORIES))
 
 
-def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[Drawing]:
+def _history(number: int, own: Sequence[Point], left_out: int) -> Drawing:
+    title = f"{history_figure.TITLE}, {own[0].machine}"
+    sheet = history_figure.draw(title, own, provenance.of_points(own))
+    return Figure(f"history-{number}", "", title, history_figure.sentence(own, left_out)), sheet
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[Plan]:
     found = [verdict for verdict in verdicts if gate_figure.raced(verdict)]
     for number, verdict in enumerate(found[:MOST_VERDICTS], 1):
-        title = f"The gate: {provenance.short(verdict.base)} and {provenance.short(verdict.head)}"
-        told = gate_figure.sentence(verdict, len(found) - min(len(found), MOST_VERDICTS))
-        sheet = gate_figure.draw(title, verdict, provenance.of_verdict(verdict))
-        yield Figure(f"gate-{number}", "", title, told), sheet
+        yield partial(_verdict, number, verdict, len(found) - min(len(found), MOST_VERDICTS))
+
+
+def _verdict(number: int, verdict: Verdict, left_out: int) -> Drawing:
+    title = f"The gate: {provenance.short(verdict.base)} and {provenance.short(verdict.head)}"
+    sheet = gate_figure.draw(title, verdict, provenance.of_verdict(verdict))
+    return Figure(f"gate-{number}", "", title, gate_figure.sentence(verdict, left_out)), sheet
