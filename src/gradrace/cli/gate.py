@@ -147,7 +147,7 @@ def _outcome(repo: Path, revision: str, folder: Path, options: argparse.Namespac
     # asv has a graph for every kernel, and another interpreter may have changed any of them.
     asked = comparing.Asked(options.module, options.pattern, options.all, options.asv or pythons[0] != pythons[1])
     rules = Rules(options.margin, options.alpha, options.budget)
-    with fork_server(folder, pythons) as server, ExitStack() as stack:
+    with fork_server(folder, pythons, is_raced=rules.budget_s > 0) as server, ExitStack() as stack:
         base, head = (
             stack.enter_context(server.forked(state) if server else started(state, python))
             for state, python in zip(states, pythons, strict=True)

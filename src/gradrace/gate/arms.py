@@ -25,6 +25,11 @@ from gradrace.gate.states import State
 ARM = Path(__file__).with_name("arm.py")
 FORKSERVER = Path(__file__).with_name("forkserver.py")
 
+FOR_LAUNCHES = ("torch._dynamo",)
+"""torch imports it at the first transform, for two seconds: the first two arms do so side by side, and only where they
+have a transform; later ones must not wait for it.
+"""
+
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 ALLOCATOR = {
@@ -212,16 +217,18 @@ class _Forked:
 
 @contextmanager
 def fork_server(
-    folder: Path, pythons: tuple[str, str] = (sys.executable, sys.executable)
+    folder: Path, pythons: tuple[str, str] = (sys.executable, sys.executable), *, is_raced: bool = True
 ) -> Iterator[ForkServer | None]:
     """A process to fork the arms of these interpreters from, with the environment of what is timed; None where arms
-    must be started. folder: goes away with the run.
+    must be started. folder: goes away with the run. is_raced: are there launches to come after the first two?
     """
     if sys.platform != "linux" or pythons[0] != pythons[1]:
         yield None
         return
     environment = {**ALLOCATOR, "TMPDIR": str(_made(folder / "forkserver-tmp"))}
-    with _spawned([pythons[0], str(FORKSERVER)], folder, environment, "the fork server") as (connection, _):
+    ahead = FOR_LAUNCHES if is_raced else ()
+    command = [pythons[0], str(FORKSERVER), *ahead]
+    with _spawned(command, folder, environment, "the fork server") as (connection, _):
         yield ForkServer(connection)
 
 
@@ -245,7 +252,7 @@ class _Spawned:
 def _spawned(
     command: list[str], folder: Path, environment: Mapping[str, str], what: str, baton: Connection | None = None
 ) -> Iterator[tuple[Connection, _Spawned]]:
-    """A process in this folder, and the connection whose number is its first argument; that of a baton follows."""
+    """A process in this folder, and the connection whose number is its next argument; that of a baton follows."""
     ours, theirs = Pipe()
     handles = [end.fileno() for end in (theirs, baton) if end is not None]
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -1,7 +1,8 @@
 """A process that has imported torch, once, and forks arms off: a launch then costs milliseconds instead of seconds.
 
 It has imported neither gradrace nor anything of the user, so that each arm imports its own state; and it has run no
-operation, for a child hangs in backward when its parent has computed with two threads.
+operation, for a child hangs in backward when its parent has computed with two threads. Its first arguments are further
+modules to import.
 
     hold(id of the scenario, numbers)                       numbers that every later arm finds in its memory
     fork(folder, import path, temporary folder, has baton)  -> the number of the process, an arm that serves the first
@@ -29,9 +30,7 @@ AHEAD = (
     "scipy",
     "threadpoolctl",
     "torch.func",
-    # torch imports these at the first pullback and the first transform, for up to a second.
-    "torch.fx.experimental.symbolic_shapes",
-    "torch._dynamo",
+    "torch.fx.experimental.symbolic_shapes",  # torch imports it at the first pullback
 )
 """Imported before the first fork, where installed: nothing of it belongs to a state."""
 
@@ -39,11 +38,13 @@ PADDING_BYTES = 1 << 16
 
 
 def main() -> None:
+    *ahead, handle = sys.argv[1:]
     arm.begin()
-    connection = Connection(int(sys.argv[1]))
-    for name in AHEAD:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    connection = Connection(int(handle))
+    with arm.without_collector():
+        for name in (*AHEAD, *ahead):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
     # The children share these objects: a collection would touch, and so copy, the pages of all of them.
     gc.collect()
     gc.freeze()
@@ -57,6 +58,7 @@ def main() -> None:
                 connection.send(_fork(connection, *arguments))
             else:
                 connection.send(_exit_code(*arguments))
+    os._exit(0)  # Python would take a quarter of a second to take all of torch apart first
 
 
 def _fork(connection: Connection, folder: str, path: Sequence[str], temporary: str, has_baton: bool) -> int:
