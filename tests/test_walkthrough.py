@@ -13,11 +13,15 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "your_own_kernels.md"
+WARM = Path(__file__).with_name("warm_python.py")
 
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?(?: (append))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?(?: (?:ns|µs|ms|s)\b)?")
@@ -93,13 +97,21 @@ def environment(folder: Path) -> dict[str, str]:
     # A folder that a .pth file adds has its own .pth files ignored: the editable gradrace there stays unknown.
     (site,) = home.glob("lib/python*/site-packages")
     (site / "parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    for name, options in {"pytest": "", "pip": "--no-index --no-deps --no-build-isolation"}.items():
-        script = home / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec {python} -m {name} "$@" {options}\n')
+    # `python` and `pip` are processes of their own; the installed `gradrace`, and pytest, are forked off a warm one.
+    warm = folder / "warm"
+    warm.mkdir()
+    forked = f"{python} -IS {WARM} {folder / 'socket'}"
+    for name, program in {
+        "pip": f'{python} -m pip "$@" --no-index --no-deps --no-build-isolation',
+        "pytest": f'{forked} pytest "$@"',
+        "gradrace": f'{forked} {home / "bin" / "gradrace"} "$@"',
+    }.items():
+        script = warm / name
+        script.write_text(f"#!/bin/sh\nexec {program}\n")
         script.chmod(0o755)
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "COV"))},
-        "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(warm), str(home / "bin"), os.environ["PATH"]]),
         "PYTHONDONTWRITEBYTECODE": "1",  # two versions of a file within one second look the same to its cache
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
@@ -107,10 +119,27 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_page_runs_as_printed(tmp_path):
+@contextmanager
+def serving(folder: Path, env: dict[str, str]) -> Iterator[None]:
+    """The warm Python that runs `gradrace` and `pytest`: to import torch for each command takes half a minute."""
+    command = ["python", WARM, folder / "socket"]
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder) as server:
+        assert server.stdout.readline() == b"ready\n"
+        yield
+        server.stdin.close()
+        assert server.wait(timeout=30) == 0
+
+
+@pytest.fixture
+def env(tmp_path):
+    variables = environment(tmp_path)
+    with serving(tmp_path, variables):
+        yield variables
+
+
+def test_the_page_runs_as_printed(tmp_path, env):
     project = tmp_path / "project"
     project.mkdir()
-    env = environment(tmp_path)
     home = run("python", "-c", "import gradrace; print(gradrace.__file__)", env=env, cwd=project)
     assert Path(home.strip()).is_relative_to(tmp_path / "venv")
     for block in blocks(PAGE.read_text()):
