@@ -27,9 +27,9 @@ settings.load_profile("same")
 
 
 LONG = (
-    *("test_families", "test_gate_clock", "test_walkthrough", "test_gate", "test_growth", "test_faults", "test_asv"),
-    *("test_devices", "test_taylor", "test_plugin", "test_experiment_races", "test_work", "test_report_browser"),
-    *("test_kinks", "test_experiments", "test_report_figures"),
+    *("test_gate_clock", "test_families", "test_growth", "test_gate", "test_asv", "test_walkthrough", "test_faults"),
+    *("test_devices", "test_report_figures", "test_work", "test_taylor", "test_experiment_races", "test_plugin"),
+    *("test_report_browser", "test_kinks", "test_experiments"),
 )
 """Files that take long: they go first, the longest before all, so that no worker is left alone with one at the end."""
 
