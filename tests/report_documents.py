@@ -60,9 +60,12 @@ def bench(*benchmarks, wrong=(), date="2026-11-22T00:27:59.813653+00:00", enviro
     }
 
 
+STATS = ("ci_99_a", "ci_99_b", "q_25", "q_75", "repeat")
+
+
 def asv(results, commit="c" * 40, date=1_795_263_549_594, **others):
     """A result file of one commit."""
-    columns = ["result", "params", "version", "stats_ci_99_a", "stats_ci_99_b", "stats_q_25", "stats_q_75"]
+    columns = ["result", "params", "version", *(f"stats_{name}" for name in STATS)]
     facts = {
         **{"commit_hash": commit, "date": date, "version": 2, "result_columns": columns, "results": results},
         **{"params": {"machine": "here", "torch": "2.13.0"}, "requirements": {"torch": "2.13.0"}, "durations": {}},
@@ -89,10 +92,15 @@ def write(file, document):
     return file
 
 
+def output(fact):
+    """As it is read."""
+    return Output(fact["status"], fact["error"], fact["tolerance"])
+
+
 def make_row(case_id, median=1.0, spread=0.1, right=True, outputs=None, laws=(), baseline="plain"):
     """A row as it is read; spread: how far the quartiles lie from the median, as a part of it."""
     time = Time(median, median * (1 - spread), median * (1 + spread), 9, None)
-    found = outputs or {"x": Output(**(AGREES if right else DISAGREES))}
+    found = outputs or {"x": output(AGREES if right else DISAGREES)}
     return Row(
         **{"id": case_id, "status": "agree" if right else "disagree", "right": right, "source": "a test"},
         **{"summary": "f(x) = |x|", "baseline": baseline, "outputs": found, "has_kinks": False},

@@ -55,6 +55,7 @@ def _points():
     return [
         Point(
             **{"commit": f"{place}" * 40, "date": 1.79e9 + 86400 * place, "machine": "here", "torch": "2.13.0"},
+            **{"hardware": "", "python": "3.11"},
             **{"benchmark": "squares/vjp", "what": what, "parameters": ("fast", "n10", "cpu"), "value": value},
             **({"low": 0.99 * value, "high": 1.01 * value} if what == "time" else {}),
         )

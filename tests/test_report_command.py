@@ -32,7 +32,7 @@ def results(tmp_path):
 def parts(monkeypatch):
     """Stand-ins for the figures and the page, whose work is not what is tested here."""
 
-    def draw(results, folder):
+    def draw(results, folder, watch):
         (folder / "figures").mkdir()
         (folder / "figures" / "mine.svg").write_text("<svg/>")
         return ["a figure"]
@@ -94,6 +94,39 @@ def test_an_empty_folder_and_a_link_to_one_are_filled(results, parts, tmp_path):
     assert report(results, "-o", tmp_path / "link") == 0
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "empty" / "index.html").exists()
+
+
+def test_a_person_stays_in_the_folder_that_is_filled(results, parts, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for _ in range(2):
+        assert report(results, "-o", ".") == 0
+        assert names(Path.cwd()) == [".gradrace-report", "figures", "index.html", "summary.md"]
+
+
+def test_what_a_report_left_that_was_ended_from_outside_is_swept(results, parts, tmp_path):
+    target = tmp_path / "report"
+    (target / ".new-report-abc" / "new").mkdir(parents=True)
+    assert report(results, "-o", target) == 0
+    assert names(target) == [".gradrace-report", "figures", "index.html", "summary.md"]
+
+
+def test_a_file_of_ones_own_among_the_figures_is_not_touched(results, parts, tmp_path, capsys):
+    target = tmp_path / "report"
+    assert report(results, "-o", target) == 0
+    own = target / "figures" / "mine.txt"
+    own.write_text("mine")
+    assert report(results, "-o", target) == 2
+    assert "figures/mine.txt in it is none of its files" in capsys.readouterr().err
+    assert own.read_text() == "mine"
+
+
+def test_links_that_lead_in_a_circle_are_answered(results, parts, tmp_path, capsys):
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    assert report(results, "-o", tmp_path / "one") == 2
+    assert "is no folder that can be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("files", [["notes.txt"], ["index.html"], ["index.html", ".gradrace-report", "notes.txt"]])
@@ -179,7 +212,7 @@ def test_a_report_that_cannot_take_its_place_brings_the_old_one_back(results, pa
     rename = Path.rename
 
     def refuse(self, to):
-        if self.name == "new":
+        if self.parent.name == "new" and self.name == "index.html":
             raise OSError(16, "Device or resource busy")
         return rename(self, to)
 

@@ -42,7 +42,7 @@ MACHINE = {
 
 ROOFLINE = Roofline(1e10, {"float64": 1e10})
 
-AGREE = Output("agree", "agree", 1e-17, 1e-15)
+AGREE = Output("agree", 1e-17, 1e-15)
 
 
 def row(case: str, seconds: float | None, **facts: Any) -> Row:
@@ -55,7 +55,7 @@ def row(case: str, seconds: float | None, **facts: Any) -> Row:
         "source": "a test",
         "summary": "Σ x², for the test",
         "baseline": "slow",
-        "outputs": {"value": AGREE, "x": AGREE if right else Output("disagree", "agree", 1.2e-14, 1e-15)},
+        "outputs": {"value": AGREE, "x": AGREE if right else Output("disagree", 1.2e-14, 1e-15)},
         "has_kinks": False,
         "laws": (),
         "time": Time(seconds, 0.95 * seconds, 1.1 * seconds, 9, 3 * seconds) if right else None,
@@ -131,6 +131,8 @@ def point(commit: str, what: str, value: float, **facts: Any) -> Point:
         "commit": commit * 40,
         "date": 86400.0 * ord(commit),
         "machine": "shared",
+        "hardware": "a processor",
+        "python": "3.11",
         "torch": "2.13.0",
         "benchmark": "squares/vjp",
         "parameters": ("quick", "n10", "cpu"),
@@ -194,8 +196,9 @@ def test_a_figure_says_where_its_numbers_come_from(tmp_path: Path) -> None:
         for fact in ("Some Processor, 2 cores", "Python 3.11.7, torch 2.13.0+cpu", "1 thread ·", "· cpu ·"):
             assert fact in source
         assert "commit abcdef123456 on 2026-11-22" in source
-    assert "asv on shared · torch 2.13.0 · cpu · 3 commits from aaaaaaaa (1970-04-08)" in " ".join(
-        texts(tmp_path, "history-1")
+    assert (
+        "asv on shared, a processor · Python 3.11, torch 2.13.0 · cpu · 3 commits from aaaaaaaa (1970-04-08)"
+        in " ".join(texts(tmp_path, "history-1"))
     )
     gate = " ".join(texts(tmp_path, "gate-1"))
     assert "gate.json: aaaaaaaa against working tree · torch 2.13.0" in gate
@@ -217,18 +220,19 @@ def test_what_is_wrong_is_shown_as_wrong_and_without_a_time(tmp_path: Path) -> N
     assert "wrong and not timed: crooked" in race.sentence
     tree = ElementTree.parse(tmp_path / "figures" / "race-squares.svg")
     lines = [each for each in written(tmp_path / "figures" / "race-squares.svg") if each.text == "crooked"]
+    counts = []
     for line in lines:
         marks = [use for use in tree.iter(f"{SVG}use") if line.top < float(str(use.get("y"))) < line.bottom]
         colours = {re.search("stroke: (#[0-9a-f]+)", str(mark.get("style")))[1] for mark in marks}  # type: ignore[index]
-        # Its errors at the three sizes, and nothing else.
-        assert len(marks) in (0, 3)
+        counts.append(len(marks))
         assert colours <= {"#d55e00"}
-    assert sum(line.text == "crooked" for line in lines) == 2
+    # In one of the two bands its errors at the three sizes; no time in the other.
+    assert sorted(counts) == [0, 3]
     assert "crooked" not in growth.sentence
 
 
 def test_an_error_that_is_no_number_is_spelled(tmp_path: Path) -> None:
-    nothing = {"value": Output("nan", "agree", None, None)}
+    nothing = {"value": Output("nan", None, None)}
     draw(
         results(row("squares/slow/vjp/n10", 1e-6), row("squares/odd/vjp/n10", None, status="nan", outputs=nothing)),
         tmp_path,
@@ -412,8 +416,53 @@ def test_a_verdict_shows_the_kernels_that_raced(tmp_path: Path) -> None:
     assert [text for text in found if text.startswith("squares/")] == [
         f"squares/{name}/vjp/n10" for name in ("slower", "undecided", "same", "faster")
     ]
-    assert "1.200 ×" in found
+    assert "1.2 ×" in found
     assert "regression of working tree beside aaaaaaaa: of 4 kernels that were raced 1 slower" in figure.sentence
+
+
+def test_an_interval_that_is_not_known_reaches_to_the_ends_of_the_axis(tmp_path: Path) -> None:
+    """JSON has no infinity: the gate writes null."""
+    unknown = {"id": "squares/quick/vjp/n10/float64/cpu", "judgement": "undecided", "ratio": 1.0234, "pairs": 2}
+    draw(Results(verdicts=(replace(VERDICT, kernels=({**unknown, "low": 0.0, "high": None},)),)), tmp_path)
+    assert "1 ×" in texts(tmp_path, "gate-1")
+    paths = ElementTree.parse(tmp_path / "figures" / "gate-1.svg").iter(f"{SVG}path")
+    xs = [[float(x) for x in re.findall(r"[ML] ([\d.]+) ", str(path.get("d")))] for path in paths]
+    wide = [round(max(each) - min(each)) for each in xs if len(each) == 2]
+    assert wide.count(max(wide)) == 2  # the axis, and the bar
+
+
+def test_a_formulation_as_fast_as_the_baseline_is_not_called_the_baseline(tmp_path: Path) -> None:
+    same = [row(f"squares/{name}/vjp/n10", 1e-6, baseline="slow") for name in ("aaa", "slow")]
+    draw(results(*same), tmp_path)
+    assert "aaa, the baseline" not in texts(tmp_path, "overview")
+
+
+def test_ties_at_all_sizes_have_no_winner_in_the_caption(tmp_path: Path) -> None:
+    rows = [
+        row(f"squares/{name}/vjp/n{n}", seconds * n) for n in (1, 2) for name, seconds in (("a", 1), ("slow", 1.01))
+    ]
+    _, race, *_ = draw(results(*rows), tmp_path)
+    assert "vjp: a tie at each of 2 sizes" in race.sentence
+
+
+def test_a_title_stays_on_its_sheet(tmp_path: Path) -> None:
+    draw(results(row(f"{'long_' * 30}family/slow/vjp/n10", 1e-6)), tmp_path)
+    name = next(path.stem for path in (tmp_path / "figures").glob("race-*.svg"))
+    assert max(each.right for each in written(tmp_path / "figures" / f"{name}.svg")) <= 72 * WIDTH
+
+
+def test_over_the_commits_only_what_is_right_wins(tmp_path: Path) -> None:
+    """A value whose derivative is wrong, and a time whose error was not measured, are no winners."""
+    lines = []
+    for name, seconds, error in (("good", 3e-3, 0.0), ("crooked", 1e-3, 12.0), ("unknown", 2e-3, None)):
+        for commit in "ab":
+            where = {"parameters": (name, "n10", "cpu")}
+            lines += [
+                point(commit, "time", seconds, benchmark=f"squares/{each}", **where) for each in ("primal", "vjp")
+            ]
+            lines += [] if error is None else [point(commit, "gradient_error", error, **where)]
+    won = {track.name for track in history_figure.winners([*lines])}
+    assert won == {"squares/vjp n10 good", "squares/primal n10 unknown"}
 
 
 def test_measures() -> None:

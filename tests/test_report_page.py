@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import product
@@ -187,6 +188,26 @@ def test_the_gate_shows_its_findings_and_links_the_cases_that_are_here(outline):
     names = [each["text"] for each in outline.all("a") if each["href"].startswith("#case=")]
     assert "squares/fast/vjp/n10/float64/cpu" in names
     assert "gone/fast/vjp/n10/float64/cpu" not in names
+
+
+def test_an_interval_of_the_gate_that_is_not_known_is_told():
+    """JSON has no infinity: the gate writes null."""
+    unknown = {"id": "squares/fast/vjp/n10/float64/cpu", "judgement": "undecided", "ratio": 1.01, "pairs": 2}
+    (known,) = sample_results().verdicts
+    found = replace(known, kernels=[{**unknown, "low": 0.0, "high": None}])
+    gate = Outline(page(Results(verdicts=[found]), [], HERE)).one("section", id="gate")["text"]
+    assert "undecided 1 × scatter unknown 2" in gate
+
+
+def test_where_two_machines_were_measured_a_move_says_on_which():
+    some = sample_results()
+    there = [replace(point, machine="there") for point in some.points]
+    alone, both = (
+        Outline(page(Results(points=points), [], HERE)).one("section", id="history")["text"]
+        for points in (some.points, [*some.points, *there])
+    )
+    assert "there, Python 3.11, torch 2.13.0" in both
+    assert "Python" not in alone
 
 
 def test_every_control_has_a_label_and_every_table_a_caption(text, outline):

@@ -24,7 +24,7 @@ from gradrace.report.reading import read
 from gradrace.report.rows import Output, Point, Results, Time, Verdict
 from gradrace.report.summary import markdown
 from gradrace.verify import Outcome
-from report_documents import DISAGREES, asv, bench, described, make_row, timed, verdict, write
+from report_documents import DISAGREES, asv, bench, described, make_row, output, timed, verdict, write
 
 
 def case(variant, size="n10", operator="vjp", dtype="float64", family="mine"):
@@ -55,7 +55,7 @@ def test_a_lead_within_the_scatter_is_a_tie_of_all_that_are_so_near():
 
 
 def test_what_is_wrong_never_wins():
-    outputs = {"x": Output(**DISAGREES), "y": Output("zero", "agree", None, None), "z": Output("agree", "agree", 0, 1)}
+    outputs = {"x": output(DISAGREES), "y": Output("zero", None, None), "z": Output("agree", 0, 1)}
     race = only_race(make_row(case("plain")), make_row(case("odd"), 0.1, right=False, outputs=outputs))
     assert race.winner.variant == "plain"
     (wrong,) = race.wrong
@@ -86,14 +86,14 @@ def test_a_derivative_that_is_wrong_in_another_type_is_no_matter():
 @pytest.mark.parametrize("status", ["agree", "noise", "none", "zero", "nan", "disagree", "error"])
 @pytest.mark.parametrize("error", [None, 1.0])
 def test_an_output_is_right_here_where_it_is_right_in_the_check(status, error):
-    assert is_right(Output(status, "agree", error, 1.0)) == Outcome(status, "agree", error, 1.0).is_right
+    assert is_right(Output(status, error, 1.0)) == Outcome(status, "agree", error, 1.0).is_right
 
 
 def test_why_a_case_is_wrong_is_said_also_without_an_error():
-    assert why(make_row(case("odd"), right=False, outputs={"x": Output("agree", "agree", 0.0, 1.0)})) == (
+    assert why(make_row(case("odd"), right=False, outputs={"x": Output("agree", 0.0, 1.0)})) == (
         "a witness contradicts it"
     )
-    beyond = {"x": Output("disagree", "agree", math.inf, 1.0)}
+    beyond = {"x": Output("disagree", math.inf, 1.0)}
     assert why(make_row(case("odd"), right=False, outputs=beyond)) == "x disagree (error without bound)"
 
 
@@ -118,40 +118,40 @@ def test_scenarios_that_differ_in_one_axis_are_a_ladder():
 
 def test_lines_cross_where_the_winner_changes():
     rows = climb({"flat": lambda n: 30.0, "linear": lambda n: n})
-    (found,) = crossovers(rows)
+    (found,) = crossovers(races(rows))
     assert (found.low, found.high, found.before, found.after) == (10, 100, "linear", "flat")
     assert found.size == pytest.approx(30)
     assert (found.line.axis, found.line.at, found.line.operator) == ("n", "", "vjp")
 
 
 def test_a_change_within_the_scatter_is_no_crossover():
-    assert crossovers(climb({"a": lambda n: 1.0, "b": lambda n: 1.05 if n < 50 else 0.95}, spread=0.1)) == []
+    assert crossovers(races(climb({"a": lambda n: 1.0, "b": lambda n: 1.05 if n < 50 else 0.95}, spread=0.1))) == []
 
 
 def test_a_tie_between_two_clear_leads_belongs_to_the_crossing():
     rows = climb({"a": lambda n: n, "b": lambda n: 10.2}, spread=0.1)
-    (found,) = crossovers(rows)
+    (found,) = crossovers(races(rows))
     assert (found.low, found.high) == (1, 100)
     assert found.size == pytest.approx(10.2)
 
 
 def test_a_lead_that_was_never_clear_does_not_cross():
-    assert crossovers(climb({"a": lambda n: 1.0, "b": lambda n: 1.01 if n == 1 else 0.1}, spread=0.1)) == []
+    assert crossovers(races(climb({"a": lambda n: 1.0, "b": lambda n: 1.01 if n == 1 else 0.1}, spread=0.1))) == []
 
 
 def test_where_the_leader_ends_nothing_crosses():
     rows = [row for row in climb({"a": lambda n: n, "b": lambda n: 30.0}) if row.variant == "b" or row.axes["n"] < 50]
-    assert crossovers(rows) == []
+    assert crossovers(races(rows)) == []
 
 
 def test_what_leads_twice_crosses_twice():
     rows = climb({"a": lambda n: 1.0, "b": lambda n: {1: 3.0, 10: 0.3, 100: 3.0, 1000: 3.0}[n]})
-    assert [(each.before, each.after) for each in crossovers(rows)] == [("a", "b"), ("b", "a")]
+    assert [(each.before, each.after) for each in crossovers(races(rows))] == [("a", "b"), ("b", "a")]
 
 
 @given(power=st.floats(-1, 3), scale=st.floats(1e-9, 1e3))
 def test_an_exponent_is_found(power, scale):
-    (found,) = exponents(climb({"a": lambda n: scale * n**power}))
+    (found,) = exponents(races(climb({"a": lambda n: scale * n**power})))
     assert found.slope == pytest.approx(power, abs=1e-9)
     assert found.sizes == (1, 10, 100, 1000)
     assert not found.is_weak
@@ -159,7 +159,7 @@ def test_an_exponent_is_found(power, scale):
 
 def test_an_exponent_of_two_sizes_is_weak_and_of_one_is_none():
     rows = [*climb({"a": lambda n: n}, (1, 10)), *climb({"b": lambda n: n}, (1,))]
-    (found,) = exponents(rows)
+    (found,) = exponents(races(rows))
     assert (found.variant, found.is_weak) == ("a", True)
 
 
@@ -173,7 +173,7 @@ def test_an_exponent_of_two_sizes_is_weak_and_of_one_is_none():
     ],
 )
 def test_the_law_at_the_same_other_axes_stands_beside_an_exponent(laws, declared):
-    (found,) = exponents(climb({"a": lambda n: n}, size="d5_n{}", laws=laws))
+    (found,) = exponents(races(climb({"a": lambda n: n}, size="d5_n{}", laws=laws)))
     assert found.declared == declared
 
 
@@ -219,7 +219,14 @@ def test_a_time_of_nothing_is_spelled():
 
 
 def point(date, value, low=None, high=None, what="time", **others):
-    facts = {"machine": "here", "torch": "2.13.0", "benchmark": "mine/vjp", "parameters": ("plain", "n10", "cpu")}
+    facts = {
+        "machine": "here",
+        "hardware": "",
+        "python": "3.11",
+        "torch": "2.13.0",
+        "benchmark": "mine/vjp",
+        "parameters": ("plain", "n10", "cpu"),
+    }
     return Point(commit=str(date) * 12, date=date, what=what, value=value, low=low, high=high, **{**facts, **others})
 
 
@@ -229,8 +236,10 @@ def point(date, value, low=None, high=None, what="time", **others):
         ((1.0, 0.9, 1.1), (1.5, 1.2, 1.6), False),
         ((1.0, 0.9, 1.1), (1.5, 1.3, 1.6), True),
         ((1.5, 1.3, 1.6), (1.0, 0.9, 1.1), True),
-        ((1.0, None, None), (MOVED * 0.99, None, None), False),
-        ((1.0, None, None), (MOVED * 1.01, None, None), True),
+        ((1.0, 1.0, 1.0), (MOVED * 0.99, MOVED * 0.99, MOVED * 0.99), False),
+        ((1.0, 1.0, 1.0), (MOVED * 1.01, MOVED * 1.01, MOVED * 1.01), True),
+        ((1.0, None, None), (9.0, None, None), False),  # of single samples nobody knows how they scatter
+        ((1.0, 0.9, 1.1), (9.0, None, None), False),
     ],
 )
 def test_a_time_moves_beyond_the_intervals(before, after, moved):
@@ -245,9 +254,16 @@ def test_a_counter_moves_when_it_is_another_number():
     assert first.distance == pytest.approx(math.log(8 / 7))
 
 
-@pytest.mark.parametrize("difference", [{"machine": "there"}, {"torch": "2.6.0"}, {"parameters": ("odd",)}])
+@pytest.mark.parametrize(
+    "difference",
+    [{"machine": "there"}, {"torch": "2.6.0"}, {"parameters": ("odd",)}, {"python": "3.12"}, {"hardware": "another"}],
+)
 def test_only_the_same_number_of_the_same_machine_and_torch_moves(difference):
     assert moves([point(1, 1, what="flops"), point(2, 2, what="flops", **difference)]) == []
+
+
+def test_one_commit_that_was_measured_twice_moved_nothing():
+    assert moves([point(1, 1, what="flops"), point(1, 2, what="flops")]) == []
 
 
 def test_a_move_is_between_commits_that_follow_each_other():
@@ -275,6 +291,13 @@ def test_the_summary_tells_winner_lead_wrong_ones_crossovers_and_where_it_was_ma
     assert "- vjp/float64/cpu: `plain` up to n ≈ 50, `flat` above (measured at n = 10 and 100)" in lines
 
 
+def test_too_few_rounds_know_no_scatter_and_so_no_lead(tmp_path):
+    brief, long = timed(case("plain"), 1e-5), timed(case("fast"), 1e-6)
+    brief["stats"]["rounds"] = 1
+    text = markdown(read([write(tmp_path / "bench.json", bench(brief, long))]))
+    assert "| `fast` ≈ `plain` | 1.0 µs | ≈ 10 × (scatter unknown) `plain` |" in text
+
+
 def test_a_tie_is_told_as_a_tie(tmp_path):
     runs = [timed(case(name), 1e-5) for name in ("plain", "a", "b", "c", "d")]
     text = markdown(read([write(tmp_path / "bench.json", bench(*runs))]))
@@ -294,6 +317,25 @@ def test_a_bar_or_a_tag_in_a_text_ends_no_cell():
     assert r"- red: a\|b, x \|y\| \<img src=x> \*bold\*" in text
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("# Of x", r"\# Of x"),
+        ("#1 of x", "#1 of x"),
+        ("> x", r"\> x"),
+        ("- x", r"\- x"),
+        ("-x", "-x"),
+        ("1. x", r"1\. x"),
+        ("1.5 x", "1.5 x"),
+        ("~~x~~", r"\~\~x\~\~"),
+        ("&lt; & <", r"\&lt; & \<"),
+    ],
+)
+def test_what_markdown_would_read_as_its_own_is_escaped(text, written):
+    found = Verdict("gate.json", text, "base", "head", "2.13.0", [], [])
+    assert f"| base | head | {written} |" in markdown(Results(verdicts=[found]))
+
+
 def test_the_summary_tells_verdicts_red_first(tmp_path):
     findings = [
         {"id": case("plain"), "what": "time", "colour": "gain", "text": "faster"},
@@ -308,7 +350,11 @@ def test_the_summary_tells_verdicts_red_first(tmp_path):
 def test_the_summary_tells_what_commits_moved(tmp_path):
     for date, (seconds, ops) in enumerate([(1e-3, 7), (1e-3, 7), (2e-3, 9)]):
         axes = [["'plain'"], ["'n10'"], ["'cpu'"]]
-        results = {"k.MineVjp.time_kernel": [[seconds], axes, "1"], "k.MineVjp.track_ops_forward": [[ops], axes, "1"]}
+        stats = [[seconds]] * 4 + [[9]]
+        results = {
+            "k.MineVjp.time_kernel": [[seconds], axes, "1", *stats],
+            "k.MineVjp.track_ops_forward": [[ops], axes, "1"],
+        }
         write(tmp_path / f"{date}-env.json", asv(results, commit=str(date) * 40, date=1000 * date))
     text = markdown(read([tmp_path]))
     assert "asv measured 3 commits; 1 of them moved a number." in text

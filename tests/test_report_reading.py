@@ -15,8 +15,8 @@ from gradrace.gate.comparing import Kernel
 from gradrace.gate.verdict import as_json
 from gradrace.report import asv as asv_files
 from gradrace.report.reading import read
-from gradrace.report.rows import RACED_ON, Output
-from report_documents import AGREES, COMMITTED, ENVIRONMENT, WORK, asv, bench, described, timed, verdict, write
+from gradrace.report.rows import RACED_ON
+from report_documents import AGREES, COMMITTED, ENVIRONMENT, WORK, asv, bench, described, output, timed, verdict, write
 
 CASE = "mine/plain/vjp/n10/float64/cpu"
 WRONG = "mine/odd/vjp/n10/float64/cpu"
@@ -24,7 +24,7 @@ WRONG = "mine/odd/vjp/n10/float64/cpu"
 TIMES = [
     *([[1e-3, None, 3e-3, math.nan], [["'plain'", "'odd'"], ["'n10'", "'n20'"], ["'cpu'"]], "1"]),
     *([[0.9e-3, None, -math.inf, 1.0], [1.1e-3, None, math.inf, 1.0]]),
-    *([[0.95e-3, None, 2.5e-3, 1.0], [1.05e-3, None, 3.5e-3, 1.0]]),
+    *([[0.95e-3, None, 2.5e-3, 1.0], [1.05e-3, None, 3.5e-3, 1.0], [10, None, 4, 10]]),
 ]
 COUNTS = [[7, 8], [["'plain'", "'odd'"], ["'n20'"], ["'cpu'"]], "1"]
 
@@ -50,7 +50,7 @@ def test_a_run_of_the_benches_is_read_as_rows(tmp_path):
     )
     right, wrong = results.by_id[CASE], results.by_id[WRONG]
     assert (right.time.median, right.time.low, right.time.rounds, right.time.first) == (1e-5, 0.9e-5, 12, 1e-3)
-    assert right.outputs == {"x": Output(**AGREES)}
+    assert right.outputs == {"x": output(AGREES)}
     assert (right.laws[0].axis, right.laws[0].exponents, right.compulsory_bytes) == ("n", {"flops": 1}, 64)
     assert not wrong.right
     assert wrong.time is None
@@ -81,13 +81,16 @@ def test_what_the_plugin_writes_is_read(pytester, monkeypatch):
     assert results.benches[0].rooflines["cpu"].copy_bytes_per_s > 0
 
 
-def test_the_latest_run_of_a_case_counts(tmp_path):
+def test_of_a_scenario_the_latest_run_counts_alone(tmp_path):
+    """A formulation that has been removed since does not race any more, and a scenario that was not run again does."""
+    gone, elsewhere = CASE.replace("plain", "gone"), CASE.replace("n10", "n20")
     late = write(tmp_path / "a.json", bench(timed(CASE, 2e-5), date="2026-11-22T10:00:00+00:00"))
-    early = write(tmp_path / "b.json", bench(timed(CASE, 1e-5), timed(WRONG), date="2026-11-22T11:00:00+02:00"))
+    runs = [timed(CASE, 1e-5), timed(gone, 1e-6), timed(elsewhere)]
+    early = write(tmp_path / "b.json", bench(*runs, date="2026-11-22T11:00:00+02:00"))
     results = read([late, early])
     assert [run.file for run in results.benches] == [str(early), str(late)]
     assert results.by_id[CASE].time.median == 2e-5
-    assert WRONG in results.by_id
+    assert set(results.by_id) == {CASE, elsewhere}
 
 
 def test_a_file_that_is_found_twice_is_read_once(tmp_path):
@@ -116,6 +119,36 @@ def test_runs_of_two_commits_on_a_cpu_and_a_gpu_of_one_machine_are_put_together(
     first = write(tmp_path / "first.json", bench(timed(CASE)))
     second = write(tmp_path / "second.json", bench(timed(CASE.replace("cpu", "cuda"), environment=gpu)))
     assert len(read([first, second]).by_id) == 2
+
+
+@pytest.mark.parametrize(("key", "other"), [("torch", "2.6.0"), ("processor", "another")])
+def test_a_cpu_and_a_gpu_of_two_machines_are_not(tmp_path, key, other):
+    gpu = {**ENVIRONMENT, "device": "a GPU", key: other}
+    first = write(tmp_path / "first.json", bench(timed(CASE)))
+    second = write(tmp_path / "second.json", bench(timed(CASE.replace("cpu", "cuda"), environment=gpu)))
+    message = refusal(first, second)
+    assert f"{key} ({ENVIRONMENT[key]} and {other})" in message
+    assert "device" not in message
+
+
+def test_a_right_case_among_the_wrong_ones_is_refused(tmp_path):
+    file = write(tmp_path / "bench.json", bench(timed(CASE), wrong=[described(WRONG)]))
+    assert "it stands among the wrong ones, and is right" in refusal(file)
+
+
+def test_a_run_in_which_nothing_ran_is_no_result(tmp_path):
+    assert "there are no results in" in refusal(write(tmp_path / "bench.json", bench()))
+
+
+def test_a_name_that_is_no_text_is_spelled(tmp_path):
+    file = write(tmp_path / os.fsdecode(b"gate\xff.json"), verdict())
+    assert read([file]).verdicts[0].file == f"{tmp_path}/gate?.json"
+
+
+def test_half_of_a_letter_is_no_text(tmp_path):
+    whole = write(tmp_path / "whole.json", verdict("\U0001f600"))
+    assert read([whole]).verdicts[0].verdict == "\U0001f600"
+    assert "holds half of a letter" in refusal(write(tmp_path / "half.json", verdict("\ud83d")))
 
 
 def test_a_wrong_case_ran_on_the_device_of_the_others(tmp_path):
@@ -148,6 +181,19 @@ def test_asv_results_are_points(tmp_path):
     few_samples = points["time", "odd", "n10"]
     assert (few_samples.low, few_samples.high) == (2.5e-3, 3.5e-3)
     assert points["ops_forward", "odd", "n20"].low is None
+
+
+def test_quartiles_of_a_single_sample_are_no_interval(tmp_path):
+    single = [*TIMES[:-1], [10, None, 1, 10]]
+    points = read([write(tmp_path / "cccccccc-env.json", asv({"kernels.MineVjp.time_kernel": single}))]).points
+    assert [(point.low, point.high) for point in points if point.parameters[0] == "odd"] == [(None, None)]
+
+
+def test_machines_of_one_name_are_told_apart_by_processor_and_python(tmp_path):
+    for place, (cpu, python) in enumerate((("EPYC", "3.11"), ("Xeon", "3.11"), ("EPYC", "3.12"))):
+        facts = {"machine": "here", "torch": "2.13.0", "cpu": cpu, "python": python, "ram": str(place)}
+        write(tmp_path / f"{place}-env.json", asv({"kernels.MineVjp.time_kernel": TIMES}, params=facts))
+    assert len({point.measured_on for point in read([tmp_path]).points}) == 3
 
 
 def test_the_committed_results_of_asv_are_read():

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 case`, `2,000 cases`"""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def human(count: int | None, unit: str = "") -> str:
     """Three digits and a decimal prefix, `28.3 kB`; a dash for what is not known."""
     if count is None:

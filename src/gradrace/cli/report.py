@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shutil
 import signal
 import tempfile
 import threading
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from gradrace.cli.common import track
 from gradrace.errors import UsageError
+from gradrace.report.layout import FIGURES, MARKER, PAGE, SUMMARY
+from gradrace.units import counted
 
 if TYPE_CHECKING:
     from gradrace.report.rows import Results
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
 NAME = "report"
 HELP = "which formulation to use: figures and one page from results of the benches, of asv and of the gate"
 
-PAGE, SUMMARY, FIGURES, MARKER = "index.html", "summary.md", "figures", ".gradrace-report"
-"""All that a report consists of. The last says that the folder is one, and may be replaced."""
+PARTS = frozenset({PAGE, SUMMARY, FIGURES, MARKER})
+
+SPACE = ".new-report-"
+"""How the folder begins in which a report is made; one that was ended from outside leaves it behind."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -48,10 +53,9 @@ def run(options: argparse.Namespace) -> int:
 
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError("the figures need matplotlib; install it: pip install matplotlib")
-    target: Path = options.output.resolve()
+    target = _folder(options.output)
+    results = read(options.results)
     try:
-        _check_replaceable(target, options.output)
-        results = read(options.results)
         with _replacing(target) as folder, _interruptible():
             _write(results, folder)
     except OSError as error:
@@ -77,35 +81,63 @@ def _save(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
+def _folder(named: Path) -> Path:
+    """Where the report goes. Before anything is read: what is there must be nothing, or a report and nothing else."""
+    try:
+        target = named.resolve()
+        if target.exists():
+            _check_replaceable(target, named)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        raise UsageError(f"{named} is no folder that can be read ({error}); name another") from error
+    return target
+
+
 def _check_replaceable(target: Path, named: Path) -> None:
-    """Before anything is read: what is there must be nothing, or a report and nothing else."""
-    if not target.exists():
-        return
     if not target.is_dir():
         raise UsageError(f"{named} is a file; name a folder for the report")
-    names = {path.name for path in target.iterdir()}
+    names = {path.name for path in target.iterdir() if not path.name.startswith(SPACE)}
     if names and not {PAGE, MARKER} <= names:
         raise UsageError(f"{named} is a folder with files in it and no report; name another, or empty it")
-    if strange := sorted(names - {PAGE, SUMMARY, FIGURES, MARKER}):
+    drawn = [path for path in (target / FIGURES).glob("*") if path.suffix not in (".png", ".svg") or not path.is_file()]
+    if strange := sorted([*(names - PARTS), *(f"{FIGURES}/{path.name}" for path in drawn)]):
         raise UsageError(f"{named} is a report, but {strange[0]} in it is none of its files; move it away")
 
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """A new folder beside the target, which takes its place when all went well, and else is gone."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-", ignore_cleanup_errors=True) as space:
-        made, old = Path(space, "new"), Path(space, "old")
-        made.mkdir()
-        yield made
-        try:
-            if target.exists():
-                target.rename(old)
-            made.rename(target)
-        except BaseException:
-            if old.exists():
-                old.rename(target)
-            raise
+    """A folder in the target, whose parts take the places of the old ones when all went well; else they stay. The
+    target itself stays too: it may be the folder that a person is in.
+    """
+    is_new = not target.exists()
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        for left in target.glob(f"{SPACE}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=target, prefix=SPACE, ignore_cleanup_errors=True) as space:
+            made, old = Path(space, "new"), Path(space, "old")
+            made.mkdir()
+            old.mkdir()
+            yield made
+            _swap(made, target, old)
+    except BaseException:
+        if is_new:
+            target.rmdir()
+        raise
+
+
+def _swap(made: Path, target: Path, old: Path) -> None:
+    """Each part of a report to its place; all or none."""
+    undo: list[tuple[Path, Path]] = []
+    try:
+        for source, goal in ((target, old), (made, target)):
+            for name in sorted(PARTS):
+                if (source / name).exists():
+                    (source / name).rename(goal / name)
+                    undo.append((goal / name, source / name))
+    except BaseException:
+        for moved, place in reversed(undo):
+            moved.rename(place)
+        raise
 
 
 @contextmanager
@@ -137,14 +169,10 @@ def _contents(results: Results) -> str:
     """One line: what was read."""
     commits = {point.commit for point in results.points}
     wrong = sum(not row.right for row in results.by_id.values())
-    cases = f"{_counted(len(results.by_id), 'case')}, {wrong} of them wrong, in {_counted(len(results.benches), 'run')}"
+    cases = f"{counted(len(results.by_id), 'case')}, {wrong} of them wrong, in {counted(len(results.benches), 'run')}"
     parts = (
         (results.benches, cases),
-        (commits, f"{_counted(len(commits), 'commit')} of asv's"),
-        (results.verdicts, f"{_counted(len(results.verdicts), 'verdict')} of the gate's"),
+        (commits, f"{counted(len(commits), 'commit')} of asv's"),
+        (results.verdicts, f"{counted(len(results.verdicts), 'verdict')} of the gate's"),
     )
     return "; ".join(text for found, text in parts if found)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -15,11 +15,14 @@ from typing import Any
 
 from gradrace.errors import UsageError
 from gradrace.report.document import Document, is_finite
-from gradrace.report.rows import Point
+from gradrace.report.rows import ENOUGH_ROUNDS, Point
 
 OPERATORS = ("primal", "value_and_gradient", "vjp", "jvp", "jacobian", "hvp", "hessian", "solve")
 
 VERSION = 2
+
+HARDWARE = ("cpu", "num_cpu", "arch", "os")
+"""What asv keeps of a machine beside its name; its memory is left out, for that differs from start to start."""
 
 _OURS = re.compile(r"(?:.*\.)?(?P<owner>\w+)\.(?:(?P<time>time)_kernel|track_(?P<counter>\w+))")
 
@@ -48,6 +51,8 @@ def read_points(document: Document) -> list[Point]:
         "commit": document.text("commit_hash"),
         "date": document.number("date") / 1000,
         "machine": str(facts.get("machine") or document.file.parent.name),
+        "hardware": ", ".join(str(facts[key]) for key in HARDWARE if facts.get(key)),
+        "python": str(facts.get("python") or "unknown"),
         "torch": str(torch or "unknown"),
     }
     columns = [str(name) for name in document.items("result_columns")]
@@ -91,7 +96,8 @@ def _numbers(row: Document) -> Iterator[dict[str, Any]]:
         return
     combinations = list(itertools.product(*axes))
     values = _column(row, "result", len(combinations))
-    lows, highs = (_interval(row, side, len(combinations)) for side in (("a", "25"), ("b", "75")))
+    samples = _finite(row, "stats_repeat", len(combinations))
+    lows, highs = (_interval(row, side, samples) for side in (("a", "25"), ("b", "75")))
     for parameters, value, low, high in zip(combinations, values, lows, highs, strict=True):
         if value is not None:
             names = tuple(_unquoted(str(each)) for each in parameters)
@@ -113,12 +119,16 @@ def _number(row: Document, name: str, value: Any) -> float | None:
     return value
 
 
-def _interval(row: Document, sides: tuple[str, str], count: int) -> Sequence[float | None]:
-    """One end of the 99 % interval of the median, or where samples were too few for one, a quartile."""
-    interval, quartile = f"stats_ci_99_{sides[0]}", f"stats_q_{sides[1]}"
-    ends = _finite(row, interval, count)
+def _interval(row: Document, sides: tuple[str, str], samples: Sequence[float | None]) -> Sequence[float | None]:
+    """One end of the 99 % interval of the median, or where samples were too few for one, a quartile; None where they
+    were too few for that.
+    """
+    interval, quartile = (
+        _finite(row, f"stats_{name}", len(samples)) for name in (f"ci_99_{sides[0]}", f"q_{sides[1]}")
+    )
     return [
-        first if first is not None else last for first, last in zip(ends, _finite(row, quartile, count), strict=True)
+        first if first is not None else last if (count or 0) >= ENOUGH_ROUNDS else None
+        for first, last, count in zip(interval, quartile, samples, strict=True)
     ]
 
 

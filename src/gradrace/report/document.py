@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradrace.errors import UsageError
+
+_HALF_LETTER = re.compile(r"\\u[dD][89a-fA-F]")
+"""Two of them in a row may be a letter."""
 
 
 def load(file: Path) -> Any:
@@ -23,7 +27,7 @@ def load(file: Path) -> Any:
     if not text.strip():
         raise UsageError(f"{file} is empty; make it again, or move it away")
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         if error.pos == 0:
             raise UsageError(f"{file} is no JSON; name a file of results") from error
@@ -33,6 +37,17 @@ def load(file: Path) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
         raise UsageError(f"{file} is no JSON that can be read ({error}); make it again, or move it away") from error
+    if _HALF_LETTER.search(text) and not _is_text(json.dumps(value, ensure_ascii=False)):
+        raise UsageError(f"{file} holds half of a letter, which is no text; make it again, or move it away")
+    return value
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,11 @@ class Document:
     file: Path
     content: Mapping[str, Any]
     place: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the file, as text that can be written: what is no letter in it is a question mark."""
+        return str(self.file).encode(errors="replace").decode()
 
     def complaint(self, what: str) -> UsageError:
         where = f"{self.file}, {self.place}" if self.place else str(self.file)

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from gradrace.report import gate_figure, growth_figure, history_figure, overview_figure, provenance, race_figure
 from gradrace.report.growth_figure import Fits
+from gradrace.report.layout import FIGURES
 from gradrace.report.measures import Origin, origins, rows_of
 from gradrace.report.race_figure import Block
 from gradrace.report.ranking import Ladder, Race, exponents, ladders, races
 from gradrace.report.rows import Point, Results, Row, Verdict
 from gradrace.report.spread import spread
 from gradrace.report.style import Sheet, styled
-
-FOLDER = "figures"
 
 MOST = 40
 """Figures of families."""
@@ -68,11 +67,11 @@ def draw(results: Results, folder: Path, watch: Watch = _unwatched) -> list[Figu
 
     No two have one name: the words of ids hold no dash. watch: sees each figure when it is there, and how many come.
     """
-    place = folder / FOLDER
+    place = folder / FIGURES
     place.mkdir(parents=True, exist_ok=True)
     found = races(results.by_id.values())
     where = origins(results)
-    fits = {(each.line, each.variant): each for each in exponents(results.by_id.values())}
+    fits = {(each.line, each.variant): each for each in exponents(found)}
     families = list(_plans(found, _Facts(results.by_id, where, fits)))
     plans = [
         *_overview(found, where, len(families) - MOST),
@@ -148,7 +147,7 @@ def _growth(operator: str, steps: Sequence[Ladder], facts: _Facts, suffix: tuple
 
 
 def _histories(points: Sequence[Point]) -> Iterator[Plan]:
-    """One for each machine and version of torch: their times say nothing beside each other."""
+    """One for each machine, Python and version of torch: their times say nothing beside each other."""
     found = history_figure.groups(points)
     for number, own in enumerate(found[:MOST_HISTORIES], 1):
         yield partial(_history, number, own, len(found) - min(len(found), MOST_HISTORIES))

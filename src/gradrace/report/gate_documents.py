@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ def read_verdict(document: Document) -> Verdict:
         for name in NUMBERS:
             named.number_if_any(name)
     return Verdict(
-        file=str(document.file),
+        file=document.name,
         verdict=document.text("verdict"),
         base=_state(base),
         head=_state(head),
@@ -35,6 +36,12 @@ def read_verdict(document: Document) -> Verdict:
         ],
         kernels=[kernel.content for kernel in kernels],
     )
+
+
+def ends(kernel: Mapping[str, Any]) -> tuple[float, float]:
+    """The interval of a ratio. JSON has no infinity: null is an end without bound."""
+    low, high = kernel.get("low"), kernel.get("high")
+    return 0.0 if low is None else float(low), math.inf if high is None else float(high)
 
 
 def _state(state: Document) -> str:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradrace.report.gate_documents import ends
 from gradrace.report.provenance import short
+from gradrace.report.ranking import spell_ratio
 from gradrace.report.rows import Verdict
 from gradrace.report.scale import Ruler, Scale, in_times
 from gradrace.report.style import BLUE, BOUND, FAINT, INK, LINE, MARGIN, OTHER, SOFT, VERMILLION, WIDTH, Sheet, fitted
 
 ABOUT = "Time of the head over that of the base, of every kernel that was raced; the slowest change first."
 
-KEY = "Triangle up: slower; triangle down: faster; dot: the same; hollow: undecided. Bars: the interval of the ratio."
+KEY = (
+    "Triangle up: slower; triangle down: faster; dot: the same; hollow: undecided. Bars: the interval of the ratio, to "
+    "the end of the axis where it is not known yet."
+)
 
 MOST = 60
 
@@ -37,7 +43,8 @@ def draw(title: str, verdict: Verdict, footer: str) -> Sheet:
     high = STEP * len(shown)
     sheet = Sheet(title, ABOUT, high + BELOW, [KEY], footer)
     left, right, top = MARGIN + NAMES + GAP, WIDTH - MARGIN - NUMBERS - GAP, sheet.top
-    ruler = Ruler(Scale.over([1.0, *(end for kernel in shown for end in _ends(kernel))], least=1.05), left, right)
+    known = [number for kernel in shown for number in (kernel["ratio"], *ends(kernel)) if 0 < number < math.inf]
+    ruler = Ruler(Scale.over([1.0, *known], least=1.05), left, right)
     ys = [top + (place + 0.5) * STEP for place in range(len(shown))]
     ticks = ruler.ticks(in_times)
     sheet.rule([*((left, y, right, y) for y in ys), *((x, top, x, top + high) for x, _ in ticks)], FAINT, 0.5)
@@ -46,23 +53,18 @@ def draw(title: str, verdict: Verdict, footer: str) -> Sheet:
     for x, label in ticks:
         sheet.write(x, top + high + 0.6 * LINE, label, ha="center")
     for y, kernel in zip(ys, shown, strict=True):
-        low, ratio, far = _ends(kernel)
-        sheet.rule([(ruler.at(low), y, ruler.at(far), y)], INK, 0.7)
-        sheet.mark([ruler.at(ratio)], [y], *LOOKS.get(str(kernel.get("judgement")), UNDECIDED))
+        low, high = ends(kernel)
+        bar = left if low <= 0 else ruler.at(low), right if math.isinf(high) else ruler.at(high)
+        sheet.rule([(bar[0], y, bar[1], y)], INK, 0.7)
+        sheet.mark([ruler.at(kernel["ratio"])], [y], *LOOKS.get(str(kernel.get("judgement")), UNDECIDED))
         sheet.write(MARGIN + NAMES, y, fitted(_name(kernel, shown), NAMES), ha="right")
-        sheet.write(right + GAP, y, f"{ratio:.3f} ×")
+        sheet.write(right + GAP, y, spell_ratio(kernel["ratio"], low, high))
     return sheet
 
 
 def _extremes(kernels: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Of many those that moved most, up and down."""
     return kernels if len(kernels) <= MOST else [*kernels[: MOST // 2], *kernels[-MOST // 2 :]]
-
-
-def _ends(kernel: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Lower end, ratio and upper end; an end that is not known, or is zero, is the ratio."""
-    ratio = float(kernel["ratio"])
-    return float(kernel.get("low") or ratio), ratio, float(kernel.get("high") or ratio)
 
 
 def _name(kernel: Mapping[str, Any], kernels: Sequence[Mapping[str, Any]]) -> str:

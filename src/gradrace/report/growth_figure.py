@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import linear_regression
 
 from gradrace.report.labels import apart
 from gradrace.report.measures import complaint
-from gradrace.report.ranking import Exponent, Ladder, Line, Race
+from gradrace.report.ranking import Exponent, Ladder, Line, Race, slope
 from gradrace.report.rows import Row
 from gradrace.report.scale import Ruler, Scale, Speller, in_seconds, in_thousands
 from gradrace.report.style import (
@@ -179,12 +178,12 @@ def _points(ladder: Ladder, measure: Callable[[Row], float | None]) -> dict[str,
 
 def power(points: Points) -> float | None:
     """The exponent by least squares; None where a zero among other numbers is no power."""
-    numbers, values = zip(*points, strict=True)
+    values = [value for _, value in points]
     if len(set(values)) == 1:
         return 0.0
     if min(values) <= 0:
         return None
-    return linear_regression([math.log(number) for number in numbers], [math.log(value) for value in values]).slope
+    return slope(points)
 
 
 def _draw_panel(sheet: Sheet, panel: Panel, looks: Mapping[str, Look], left: float, top: float) -> None:

@@ -35,18 +35,50 @@ class Move:
 
 
 def moves(points: Iterable[Point]) -> list[Move]:
-    """All that moved, the latest commit first. Numbers of one machine and one torch are compared."""
-    lines: dict[tuple[str, ...], list[Point]] = {}
-    for point in points:
-        key = (point.machine, point.torch, point.benchmark, point.what, *point.parameters)
-        lines.setdefault(key, []).append(point)
+    """All that moved, the latest commit first. Numbers of one machine, Python and torch are compared."""
     found = [
         Move(before, after)
-        for line in lines.values()
-        for before, after in pairwise(sorted(line, key=lambda point: point.date))
-        if _has_moved(before, after)
+        for line in lines(points).values()
+        for before, after in pairwise(line)
+        if before.commit != after.commit and _has_moved(before, after)
     ]
     return sorted(found, key=lambda move: -move.after.date)
+
+
+def line_of(point: Point) -> tuple[str, ...]:
+    """What is measured, and on what: points that share it are one number over the commits."""
+    return (*point.measured_on, point.benchmark, point.what, *point.parameters)
+
+
+def lines(points: Iterable[Point]) -> dict[tuple[str, ...], list[Point]]:
+    """The points of each line, the first commit first."""
+    found: dict[tuple[str, ...], list[Point]] = {}
+    for point in sorted(points, key=lambda each: each.date):
+        found.setdefault(line_of(point), []).append(point)
+    return found
+
+
+def by_commit(found: Iterable[Move]) -> dict[str, list[Move]]:
+    """The moves of each commit, in their order."""
+    moved: dict[str, list[Move]] = {}
+    for move in found:
+        moved.setdefault(move.after.commit, []).append(move)
+    return moved
+
+
+def strongest(found: Iterable[Move], most: int) -> list[Move]:
+    """Counters and gradients before times, for they have no noise; then by how far they moved."""
+    return sorted(found, key=lambda move: (move.after.what == TIME, -move.distance))[:most]
+
+
+def places(points: Iterable[Point]) -> int:
+    """On how many machines, Pythons and torches they were measured."""
+    return len({point.measured_on for point in points})
+
+
+def where(point: Point) -> str:
+    """For those who have several of them: `ci, Python 3.12, torch 2.6.0`."""
+    return f"{point.machine}, Python {point.python}, torch {point.torch}"
 
 
 def _has_moved(before: Point, after: Point) -> bool:
@@ -57,5 +89,5 @@ def _has_moved(before: Point, after: Point) -> bool:
 
 
 def interval(point: Point) -> tuple[float, float]:
-    """The number itself where there is none."""
-    return point.value if point.low is None else point.low, point.value if point.high is None else point.high
+    """Without bound where it is not known, as after a single sample: so nothing moves beyond it."""
+    return 0.0 if point.low is None else point.low, math.inf if point.high is None else point.high

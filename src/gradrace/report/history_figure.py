@@ -77,10 +77,10 @@ class Drawn:
 
 
 def groups(points: Iterable[Point]) -> list[list[Point]]:
-    """Points of one machine and one torch, over two commits or more: others may not stand in one figure."""
-    found: dict[tuple[str, str], list[Point]] = {}
+    """Points of one machine, Python and torch, over two commits or more: others may not stand in one figure."""
+    found: dict[tuple[str, ...], list[Point]] = {}
     for point in points:
-        found.setdefault((point.machine, point.torch), []).append(point)
+        found.setdefault(point.measured_on, []).append(point)
     return sorted((each for each in found.values() if winners(each) or steps(each)), key=len, reverse=True)
 
 
@@ -100,9 +100,7 @@ def tracks(points: Iterable[Point], what: str) -> list[Track]:
 
 def winners(points: Sequence[Point]) -> list[Track]:
     """Of every race the right formulation that is fastest at the last commit; the one that changed most first."""
-    wrong = {
-        (point.commit, point.benchmark, *point.parameters) for point in points if point.what == ERROR and point.value
-    }
+    is_right = _judge(points)
     best: dict[Key, Track] = {}
     last: dict[Key, float] = {}
     timed = [track for track in tracks(points, TIME) if min(point.value for point in track.points) > 0]
@@ -111,11 +109,36 @@ def winners(points: Sequence[Point]) -> list[Track]:
         last[race] = max(last.get(race, -math.inf), track.points[-1].date)
     for track in timed:
         race, end = (track.key[0], *track.key[2:]), track.points[-1]
-        if end.date < last[race] or (end.commit, *track.key) in wrong:
+        if end.date < last[race] or not is_right(end):
             continue
         if race not in best or end.value < best[race].points[-1].value:
             best[race] = track
     return sorted(best.values(), key=lambda track: -abs(math.log(track.ratio)))
+
+
+def _judge(points: Iterable[Point]) -> Callable[[Point], bool]:
+    """Is what this point times right? Its own error must be measured where that of its race is; and a value is wrong
+    where a derivative of the same formulation is, at the same commit.
+    """
+    errors = {
+        (point.commit, point.benchmark, *point.parameters): point.value for point in points if point.what == ERROR
+    }
+    measured = {(commit, benchmark) for commit, benchmark, *_ in errors}
+    wrong = {
+        (commit, benchmark.split("/")[0], variant, device)
+        for (commit, benchmark, variant, _, device), error in errors.items()
+        if error > 0
+    }
+
+    def is_right(point: Point) -> bool:
+        family, operator = point.benchmark.split("/")
+        variant, _, device = point.parameters
+        if operator == "primal" and (point.commit, family, variant, device) in wrong:
+            return False
+        error = errors.get((point.commit, point.benchmark, *point.parameters))
+        return error == 0 if error is not None else (point.commit, point.benchmark) not in measured
+
+    return is_right
 
 
 def steps(points: Iterable[Point]) -> list[Track]:
@@ -273,5 +296,5 @@ def sentence(points: Sequence[Point], left_out: int) -> str:
     else:
         told.append(_steady(points))
     if left_out:
-        told.append(f"{left_out} other machines or versions of torch are not shown")
+        told.append(f"{left_out} other machines or versions are not shown")
     return _sentence(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class Lead:
         """`3.1 to 8,000 ×  adjoint`: who has the largest lead, and how often it wins where it does not always."""
         low, high = min(self.behind, key=_ratio), max(self.behind, key=_ratio)
         best = self.races[self.behind.index(high)].standings[0].variant
-        if high.ratio == 1:
+        if high.is_winner:
             return f"{best}, the baseline"
         times = sum(race.standings[0].variant == best for race in self.races)
         often = f" ({times} of {len(self.races)} sizes)" if times < len(self.races) else ""
@@ -79,7 +80,7 @@ def draw(races: Sequence[Race], footer: str) -> Sheet:
     sheet = Sheet(TITLE, ABOUT, high + BELOW, [KEY], footer)
     left, right, top = MARGIN + NAMES + GAP, WIDTH - MARGIN - WINNERS - GAP, sheet.top
     ends = [end for lead in shown for behind in lead.behind for end in (behind.low, behind.ratio, behind.high)]
-    ruler = Ruler(Scale.over([1.0, *ends]), left, right)
+    ruler = Ruler(Scale.over([1.0, *(end for end in ends if 0 < end < math.inf)]), left, right)
     ys = [top + (place + 0.5) * STEP for place in range(len(shown))]
     ticks = ruler.ticks(in_times)
     sheet.rule([*((left, y, right, y) for y in ys), *((x, top, x, top + high) for x, _ in ticks)], FAINT, 0.5)
@@ -87,7 +88,8 @@ def draw(races: Sequence[Race], footer: str) -> Sheet:
     for x, label in ticks:
         sheet.write(x, top + high + 0.6 * LINE, label, ha="center")
     rows = [(y, behind) for y, lead in zip(ys, shown, strict=True) for behind in lead.behind]
-    sheet.rule([(ruler.at(behind.low), y, ruler.at(behind.high), y) for y, behind in rows], INK, 0.7)
+    bars = [(y, behind) for y, behind in rows if math.isfinite(behind.high)]
+    sheet.rule([(ruler.at(behind.low), y, ruler.at(behind.high), y) for y, behind in bars], INK, 0.7)
     for face, edge in ((OTHER, OTHER), ("white", BLUE), (BLUE, BLUE)):
         same = [(ruler.at(behind.ratio), y) for y, behind in rows if _colours(behind) == (face, edge)]
         sheet.mark([x for x, _ in same], [y for _, y in same], "o", face, edge)
@@ -99,7 +101,7 @@ def draw(races: Sequence[Race], footer: str) -> Sheet:
 
 def _colours(behind: Standing) -> tuple[str, str]:
     """Of face and edge."""
-    if behind.ratio == 1:
+    if behind.is_winner:
         return OTHER, OTHER
     return ("white", BLUE) if behind.is_tied else (BLUE, BLUE)
 

@@ -69,10 +69,17 @@ def _answer(found: Sequence[Race]) -> Markup:
     others = [race for race in clear if race.winner is not race.baseline]
     sentences = [
         f"{len(clear):,} of {len(found):,} races have a clear winner, and in {len(others):,} of them it is not the "
-        "baseline; in the rest the lead is within the scatter, or nobody else was right."
+        "baseline."
     ]
+    rest = (
+        (sum(len(race.tied) > 1 for race in found), "the lead is within the scatter"),
+        (sum(race.winner is not None and race.second is None for race in found), "only one formulation is right"),
+        (sum(race.winner is None for race in found), "none is right"),
+    )
+    if told := [f"in {count:,} {what}" for count, what in rest if count]:
+        sentences.append(f"Of the others {', '.join(told)}.")
     if wrong := len({(each.row.family, each.variant) for race in found for each in race.wrong}):
-        sentences.append(f"Formulations with a wrong gradient: {wrong}; they are shown, and win nothing.")
+        sentences.append(f"Wrong formulations: {wrong}; they are shown, and win nothing.")
     return markup(" ".join(sentences))
 
 

@@ -11,6 +11,7 @@ from gradrace.report.html import Markup, breakable, element, join, table
 from gradrace.report.page_figures import gallery
 from gradrace.report.ranking import Crossover, Exponent, Line, Race
 from gradrace.report.rows import Row
+from gradrace.units import counted
 
 if TYPE_CHECKING:
     from gradrace.report.figures import Figure
@@ -32,7 +33,7 @@ def sections(rows: Sequence[Row], found: Sequence[Race], figures: Sequence[Figur
 
 def _section(name: str, rows: Sequence[Row], found: Sequence[Race], figures: Sequence[Figure], folder: Path) -> Markup:
     variants = len({row.variant for row in rows})
-    facts = f"{_many(variants, 'formulation')}, {_many(len(found), 'race')}. "
+    facts = f"{counted(variants, 'formulation')}, {counted(len(found), 'race')}. "
     link = element("a", "In the table", href=f"#family={name}")
     own = [figure for figure in figures if figure.family == name]
     return element(
@@ -41,17 +42,13 @@ def _section(name: str, rows: Sequence[Row], found: Sequence[Race], figures: Seq
         element("p", rows[0].summary),
         element("p", facts, link, class_="soft"),
         _wrong(found),
-        _crossovers(ranking.crossovers(rows)),
-        _exponents(ranking.exponents(rows)),
+        _crossovers(ranking.crossovers(found)),
+        _exponents(ranking.exponents(found)),
         gallery(own, folder),
         class_="family",
         id=f"family-{name}",
         aria_labelledby=f"title-{name}",
     )
-
-
-def _many(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _wrong(found: Iterable[Race]) -> Markup | None:
@@ -65,7 +62,7 @@ def _wrong(found: Iterable[Race]) -> Markup | None:
     lines = []
     for name, each in cases.items():
         link = element("a", each[0].row.operator, href=f"#case={each[0].row.id}")
-        more = f", and in {_many(len(each) - 1, 'more case')}" if len(each) > 1 else ""
+        more = f", and in {counted(len(each) - 1, 'more case')}" if len(each) > 1 else ""
         lines.append(element("li", element("code", name), " in ", link, f": {each[0].why}{more}"))
     return join(element("h4", "✗ Wrong, kept to be seen"), element("ul", *lines))
 
@@ -98,7 +95,7 @@ def _exponents(found: Sequence[Exponent]) -> Markup | None:
     )
     rows = [element("tr", *_exponent(each)) for each in found]
     return element(
-        "details", element("summary", f"How the time grows ({_many(len(found), 'line')})"), table(head, rows, caption)
+        "details", element("summary", f"How the time grows ({counted(len(found), 'line')})"), table(head, rows, caption)
     )
 
 

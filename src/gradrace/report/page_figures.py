@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradrace.report.html import Markup, element
+from gradrace.report.layout import FIGURES
 
 if TYPE_CHECKING:
     from gradrace.report.figures import Figure
@@ -25,7 +26,7 @@ def gallery(figures: Sequence[Figure], folder: Path, is_open: bool = False) -> M
 
 def _figure(figure: Figure, folder: Path) -> Markup:
     """The smaller one of its two files; it is decoded when it comes into view."""
-    drawn = [folder / "figures" / f"{figure.name}.{ending}" for ending in KINDS]
+    drawn = [folder / FIGURES / f"{figure.name}.{ending}" for ending in KINDS]
     smallest = min((path for path in drawn if path.exists()), key=lambda path: path.stat().st_size)
     address = f"data:{KINDS[smallest.suffix[1:]]};base64,{b64encode(smallest.read_bytes()).decode()}"
     words = f"{figure.title}. {figure.sentence}"

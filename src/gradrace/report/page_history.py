@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradrace.report.history import TIME, Move, interval, moves
+from gradrace.report.gate_documents import ends
+from gradrace.report.history import TIME, Move, by_commit, interval, line_of, lines, moves, places, strongest, where
 from gradrace.report.html import Markup, breakable, element, join, table
+from gradrace.report.provenance import day, short
 from gradrace.report.ranking import spell_interval, spell_ratio, spell_seconds
 from gradrace.report.rows import Point, Results, Verdict
-from gradrace.units import human
+from gradrace.units import counted, human
 
 STRONGEST = 20
 """Of the moves of a commit so many are shown."""
@@ -26,46 +28,40 @@ def history(points: Sequence[Point]) -> Markup:
     """The commits that moved something, the latest first."""
     if not points:
         return element("p", "No results of asv were given.")
-    lines: dict[Key, list[Point]] = {}
-    for point in sorted(points, key=lambda each: each.date):
-        lines.setdefault(_key(point), []).append(point)
-    by_commit: dict[tuple[float, str], list[Move]] = {}
-    for move in moves(points):
-        by_commit.setdefault((move.after.date, move.after.commit), []).append(move)
+    measured = lines(points)
+    moved = by_commit(moves(points))
+    is_told = places(points) > 1
     commits = len({point.commit for point in points})
-    told = f"{len(lines):,} numbers over {commits} commits; {len(by_commit)} of the commits moved some."
-    return join(element("p", told), *(_commit(each, lines) for each in by_commit.values()))
+    told = f"{len(measured):,} numbers over {counted(commits, 'commit')}; {len(moved)} of the commits moved some."
+    return join(element("p", told), *(_commit(each, measured, is_told) for each in moved.values()))
 
 
-def _key(point: Point) -> Key:
-    return (point.machine, point.torch, point.benchmark, point.what, *point.parameters)
-
-
-def _commit(moved: Sequence[Move], lines: dict[Key, list[Point]]) -> Markup:
+def _commit(moved: Sequence[Move], measured: Mapping[Key, Sequence[Point]], is_told: bool) -> Markup:
+    """is_told: in each row, on what it was measured, for there are several."""
     after = moved[0].after
     worse = sum(move.is_worse for move in moved)
-    # Counters and gradients stand before times, for they have no noise.
-    strongest = sorted(moved, key=lambda move: (move.after.what == TIME, -move.distance))[:STRONGEST]
-    told = f" · {_day(after.date)}: {worse:,} numbers rose, {len(moved) - worse:,} fell"
-    rest = f" of {len(moved):,}" if len(moved) > len(strongest) else ""
+    shown = strongest(moved, STRONGEST)
+    told = f" · {day(after.date)}: {worse:,} numbers rose, {len(moved) - worse:,} fell"
+    rest = f" of {len(moved):,}" if len(moved) > len(shown) else ""
     return element(
         "details",
-        element("summary", element("code", after.commit[:8]), told),
+        element("summary", element("code", short(after.commit)), told),
         table(
             ("Kernel", "What", "Before", "Now", "By", "Over the commits"),
-            [_move(move, lines[_key(move.after)]) for move in strongest],
-            f"The {len(strongest)} strongest{rest}",
+            [_move(move, measured[line_of(move.after)], is_told) for move in shown],
+            f"The {len(shown)} strongest{rest}",
             numbers=("Before", "Now", "By"),
         ),
     )
 
 
-def _move(move: Move, line: Sequence[Point]) -> Markup:
+def _move(move: Move, line: Sequence[Point], is_told: bool) -> Markup:
     before, after = move.before, move.after
     arrow = "▲ up" if move.is_worse else "▼ down"
+    place = element("small", where(after)) if is_told else None
     return element(
         "tr",
-        element("th", breakable("/".join((after.benchmark, *after.parameters))), scope="row", class_="id"),
+        element("th", breakable("/".join((after.benchmark, *after.parameters))), place, scope="row", class_="id"),
         element("td", after.what.replace("_", " ")),
         element("td", _value(before), class_="number"),
         element("td", _value(after), class_="number"),
@@ -83,8 +79,7 @@ def _factor(move: Move) -> str:
     if move.after.what != TIME:
         return f"{ratio:.3g} ×"
     (low, high), (large_low, large_high) = interval(small), interval(large)
-    low = low if low > 0 else small.value  # the interval of a few samples may reach below zero
-    return spell_ratio(ratio, large_low / high, large_high / low)
+    return spell_ratio(ratio, large_low / high, large_high / low if low > 0 else math.inf)
 
 
 def _value(point: Point) -> str:
@@ -106,10 +101,6 @@ def _spark(line: Sequence[Point]) -> Markup:
     return element("svg", curve, class_="spark", viewBox="0 -2 100 24", role="img", aria_label=words)
 
 
-def _day(date: float) -> str:
-    return datetime.fromtimestamp(date, timezone.utc).strftime("%Y-%m-%d %H:%M")
-
-
 def gate(results: Results) -> Markup:
     """Every verdict with its findings."""
     if not results.verdicts:
@@ -119,7 +110,7 @@ def gate(results: Results) -> Markup:
 
 def _verdict(verdict: Verdict, results: Results) -> Markup:
     tag = element("span", verdict.verdict, class_=f"tag {VERDICTS.get(verdict.verdict, 'doubt')}")
-    states = f"{_short(verdict.base)} → {_short(verdict.head)}"
+    states = f"{short(verdict.base)} → {short(verdict.head)}"
     return element(
         "article",
         element("h3", tag, f" {states}"),
@@ -128,10 +119,6 @@ def _verdict(verdict: Verdict, results: Results) -> Markup:
         _times(verdict),
         class_="verdict",
     )
-
-
-def _short(state: str) -> str:
-    return state[:8] if len(state) == 40 else state
 
 
 def _counts(verdict: Verdict) -> str:
@@ -183,8 +170,8 @@ def _times(verdict: Verdict) -> Markup | None:
             "tr",
             element("th", breakable(kernel["id"]), scope="row", class_="id"),
             element("td", kernel["judgement"]),
-            element("td", spell_ratio(kernel["ratio"], kernel["low"], kernel["high"]), class_="number"),
-            element("td", spell_interval(kernel["low"], kernel["high"]), class_="number"),
+            element("td", spell_ratio(kernel["ratio"], *ends(kernel)), class_="number"),
+            element("td", spell_interval(*ends(kernel)), class_="number"),
             element("td", kernel["pairs"], class_="number"),
         )
         for kernel in raced

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gradrace.report.html import Markup, breakable, element, join
+from gradrace.report.measures import error_units
 from gradrace.report.ranking import Race, Standing, spell_interval, spell_ratio, spell_seconds, spell_time
 from gradrace.report.rows import Row
 from gradrace.units import human
@@ -118,7 +119,7 @@ def _row(race: Race) -> Markup:
         element("td", _count(row, "peak_bytes", "B"), saved),
         element("td", _count(row, "ops")),
         element("td", _count(row, "flops")),
-        element("td", spell_units(units(row)) if row else "–"),
+        element("td", spell_units(error_units(row)) if row else "–"),
         element("td", element("span", f"✗ {len(race.wrong)}", class_="tag bad") if race.wrong else _soft("0")),
         id=f"race={race.scenario}",
     )
@@ -161,11 +162,6 @@ def _seconds(seconds: float) -> str:
     return spell_seconds(seconds, seconds, seconds)
 
 
-def units(row: Row) -> float | None:
-    """The largest error of an output in tolerances."""
-    return max((output.units for output in row.outputs.values() if output.units is not None), default=None)
-
-
 def spell_units(error: float | None) -> str:
     if error is None:
         return "–"
@@ -191,7 +187,14 @@ def _keys(race: Race) -> list[Any]:
     work = race.winner.row.work
     leads = [None if other is None else 1 if other.is_tied else other.ratio for other in (race.second, race.baseline)]
     counters = [work.get(counter) for counter in ("peak_bytes", "ops", "flops")]
-    return [race.winner.variant, *leads, race.winner.time.median, *counters, units(race.winner.row), len(race.wrong)]
+    return [
+        race.winner.variant,
+        *leads,
+        race.winner.time.median,
+        *counters,
+        error_units(race.winner.row),
+        len(race.wrong),
+    ]
 
 
 def _cases(race: Race, sources: dict[str, int]) -> Iterator[list[Any]]:
@@ -208,7 +211,7 @@ def _case(race: Race, row: Row, sources: dict[str, int], said: Sequence[str], ti
     counts = [_count(row, counter, "B") for counter in ("peak_bytes", "saved_bytes")]
     counts += [_count(row, counter) for counter in ("ops", "flops", "graph_nodes")]
     is_baseline = int(row.variant == race.baseline_variant)
-    return [row.variant, source, is_baseline, *said, *times, *counts, spell_units(units(row))]
+    return [row.variant, source, is_baseline, *said, *times, *counts, spell_units(error_units(row))]
 
 
 NO_TIME = ("", "", "", 0, "")
@@ -218,7 +221,7 @@ def _times(standing: Standing) -> tuple[Any, ...]:
     """Time, its ratio to the winner's with the interval, the share of the winner's pace, and the first call."""
     time = standing.time
     first = "–" if time.first is None else spell_seconds(time.first, time.first, time.first)
-    if standing.ratio == 1:
+    if standing.is_winner:
         return spell_time(time), "1 ×", "", 1, first
     interval = spell_interval(standing.low, standing.high)
     return spell_time(time), _ratio(standing), interval, round(1 / standing.ratio, 3), first

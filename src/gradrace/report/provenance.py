@@ -35,8 +35,8 @@ def of_points(points: Sequence[Point]) -> str:
     commits = dict.fromkeys(point.commit for point in ends)
     devices = dict.fromkeys(point.parameters[-1] for point in points)
     return _joined(
-        f"asv on {points[0].machine}",
-        f"torch {points[0].torch}",
+        ", ".join(part for part in (f"asv on {points[0].machine}", points[0].hardware) if part),
+        f"Python {points[0].python}, torch {points[0].torch}",
         " and ".join(devices),
         f"{len(commits)} commits from {short(ends[0].commit)} ({day(ends[0].date)}) "
         f"to {short(ends[-1].commit)} ({day(ends[-1].date)})",

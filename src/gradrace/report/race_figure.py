@@ -19,7 +19,7 @@ from gradrace.report.measures import (
     rows_of,
 )
 from gradrace.report.ranking import Race, Standing, spell_ratio
-from gradrace.report.rows import Row
+from gradrace.report.rows import Row, Time
 from gradrace.report.scale import Ruler, Scale, Speller, in_percent, in_powers, in_seconds, in_thousands, in_times
 from gradrace.report.style import (
     BLUE,
@@ -359,14 +359,19 @@ def _points(column: Column, lines: Sequence[Spot]) -> Iterator[Point]:
         for marker, size in zip(MARKERS, spot.block.sizes, strict=False):
             standing, wrong = spot.entry.standings.get(size), spot.entry.wrong.get(size)
             if standing is not None and (value := column.measure(standing.row)) is not None:
-                ends = (standing.time.low, standing.time.high) if column.is_time else ()
+                ends = _bar(standing.time) if column.is_time else ()
                 yield Point(value, spot.y, (marker, *_colours(standing)), ends)
             if wrong is not None and column.is_error and (value := column.measure(wrong)) is not None:
                 yield Point(value, spot.y, ("x", VERMILLION, VERMILLION))
 
 
+def _bar(time: Time) -> tuple[float, ...]:
+    """The quartiles, where they are known."""
+    return time.ends if math.isfinite(time.ends[1]) else ()
+
+
 def _colours(standing: Standing) -> tuple[str, str]:
-    if standing.ratio == 1:
+    if standing.is_winner:
         return BLUE, BLUE
     return ("white", BLUE) if standing.is_tied else (OTHER, OTHER)
 
@@ -390,13 +395,17 @@ def _fastest(block: Block) -> str:
         return "none is right and timed"
     if len(block.races) == 1:
         return _winner(won[0])
-    (best, times), *_ = Counter(race.standings[0].variant for race in won).most_common(1)
-    behind = [race.baseline for race in won if race.baseline is not None and race.winner is not race.baseline]
+    clear = [race for race in won if race.is_clear]
+    if not clear:
+        return f"a tie at each of {len(won)} sizes"
+    (best, times), *_ = Counter(race.standings[0].variant for race in clear).most_common(1)
+    behind = [race.baseline for race in won if race.baseline is not None and not race.baseline.is_tied]
     ends = sorted(behind, key=lambda standing: standing.ratio)
     ratios = dict.fromkeys(spell_ratio(each.ratio, each.low, each.high) for each in (*ends[:1], *ends[-1:]))
     where = f" at {behind[0].row.size}" if len(behind) == 1 else ""
     lag = f", and the baseline {behind[0].variant} is behind by {' to '.join(ratios)}{where}" if behind else ""
-    return f"{best} is fastest at {times} of {len(block.races)} sizes{lag}"
+    ties = f", with {len(won) - len(clear)} ties" if len(clear) < len(won) else ""
+    return f"{best} is fastest at {times} of {len(block.races)} sizes{ties}{lag}"
 
 
 def _winner(race: Race) -> str:

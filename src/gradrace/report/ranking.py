@@ -21,7 +21,7 @@ ENOUGH = 3
 @dataclass(frozen=True)
 class Standing:
     """A right formulation in a race. ratio: its time over the winner's; low and high: what the quartiles of both
-    leave of it.
+    leave of it, 0 and infinity where they are not known.
     """
 
     row: Row
@@ -29,6 +29,7 @@ class Standing:
     ratio: float
     low: float
     high: float
+    is_winner: bool = False
 
     @property
     def variant(self) -> str:
@@ -174,8 +175,10 @@ def _race(scenario: str, rows: Sequence[Row], derivatives: Mapping[_Place, str])
 
 def _standing(row: Row, time: Time, best: Time) -> Standing:
     if time is best:
-        return Standing(row, time, 1.0, 1.0, 1.0)
-    return Standing(row, time, time.median / best.median, time.low / best.high, time.high / best.low)
+        return Standing(row, time, 1.0, 1.0, 1.0, is_winner=True)
+    (low, high), (best_low, best_high) = time.ends, best.ends
+    over = high / best_low if best_low else math.inf
+    return Standing(row, time, time.median / best.median, low / best_high, over)
 
 
 def why(row: Row) -> str:
@@ -247,9 +250,9 @@ class Crossover:
     size: float
 
 
-def crossovers(rows: Iterable[Row]) -> list[Crossover]:
+def crossovers(found: Iterable[Race]) -> list[Crossover]:
     """Where the winner changes along an axis by more than the scatter."""
-    return [crossover for ladder in ladders(races(rows)) for crossover in _crossovers(ladder)]
+    return [crossover for ladder in ladders(found) for crossover in _crossovers(ladder)]
 
 
 def _crossovers(ladder: Ladder) -> list[Crossover]:
@@ -274,7 +277,7 @@ def _crossover(ladder: Ladder, place: int, before: str, after: str) -> Crossover
         if number > 0 and (mine := race.of(before)) and (theirs := race.of(after))
     ]
     start = next(
-        (spot for spot in reversed(range(len(both))) if both[spot][1].time.high < both[spot][2].time.low), None
+        (spot for spot in reversed(range(len(both))) if both[spot][1].time.ends[1] < both[spot][2].time.ends[0]), None
     )
     if start is None:
         return None
@@ -304,10 +307,16 @@ class Exponent:
         return len(self.sizes) < ENOUGH
 
 
-def exponents(rows: Iterable[Row]) -> list[Exponent]:
+def slope(points: Iterable[tuple[float, float]]) -> float:
+    """Of a line through points on logarithmic axes, by least squares: the exponent of a power."""
+    xs, ys = zip(*((math.log(x), math.log(y)) for x, y in points), strict=True)
+    return linear_regression(xs, ys).slope
+
+
+def exponents(found_races: Iterable[Race]) -> list[Exponent]:
     """Of each variant on each ladder on which it stands twice or more, the slope of its time."""
     found = []
-    for ladder in ladders(races(rows)):
+    for ladder in ladders(found_races):
         steps: dict[str, list[tuple[int, Standing]]] = {}
         for number, race in ladder.rungs:
             for standing in race.standings if number > 0 else ():
@@ -315,9 +324,8 @@ def exponents(rows: Iterable[Row]) -> list[Exponent]:
         for variant, taken in steps.items():
             if len(taken) > 1:
                 sizes = tuple(number for number, _ in taken)
-                logs = [math.log(number) for number in sizes]
-                slope = linear_regression(logs, [math.log(standing.time.median) for _, standing in taken]).slope
-                found.append(Exponent(ladder.line, variant, sizes, slope, _declared(taken[-1][1].row, ladder.line)))
+                power = slope((number, standing.time.median) for number, standing in taken)
+                found.append(Exponent(ladder.line, variant, sizes, power, _declared(taken[-1][1].row, ladder.line)))
     return found
 
 
@@ -335,13 +343,15 @@ def spell_ratio(ratio: float, low: float, high: float) -> str:
 
 def spell_interval(low: float, high: float) -> str:
     """`3.19 to 3.37`, with one digit more than the ratio has, so that its ends can be told from 1."""
+    if low <= 0 or math.isinf(high):
+        return "scatter unknown"
     place = _last_digit(low, high - low) - 1
     return f"{_rounded(low, place)} to {_rounded(high, place)}"
 
 
 def spell_time(time: Time) -> str:
     """The median with the digits that the quartiles support: `370 µs`."""
-    return spell_seconds(time.median, time.low, time.high)
+    return spell_seconds(time.median, *time.ends)
 
 
 def spell_seconds(seconds: float, low: float, high: float) -> str:
@@ -358,6 +368,8 @@ _UNITS = (("s", 0), ("ms", -3), ("µs", -6), ("ns", -9))
 def _last_digit(number: float, width: float) -> int:
     """The power of ten of the last digit to show: one digit at least, and three of what has no scatter."""
     first = math.floor(math.log10(number)) if number > 0 else 0
+    if math.isinf(width):
+        return first
     return min(first, math.floor(math.log10(width))) if width > 0 else first - 2
 
 

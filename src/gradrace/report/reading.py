@@ -27,12 +27,19 @@ def read(paths: Sequence[Path]) -> Results:
     found = _Found()
     for file, is_named in _files(paths):
         _read_file(file, is_named, found)
-    if not (found.benches or found.points or found.verdicts):
+    benches = sorted((bench for bench in found.benches if bench.rows), key=lambda bench: moment(bench.date))
+    if not (benches or found.points or found.verdicts):
         raise UsageError(f"there are no results in {', '.join(map(str, paths))}; name {WHAT}")
-    _check_same_machine(found.benches)
-    benches = sorted(found.benches, key=lambda bench: moment(bench.date))
-    by_id = {row.id: row for bench in benches for row in bench.rows}
-    return Results(benches, found.points, found.verdicts, by_id)
+    _check_same_machine(benches)
+    return Results(benches, found.points, found.verdicts, _latest(benches))
+
+
+def _latest(benches: Iterable[Bench]) -> dict[str, Row]:
+    """Of each scenario the rows of the latest run that holds it; what that run has no more is gone. The machine is not
+    the same from run to run, so that times of two of them say nothing beside each other.
+    """
+    newest = {row.scenario: bench for bench in benches for row in bench.rows}
+    return {row.id: row for bench in benches for row in bench.rows if newest[row.scenario] is bench}
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,11 @@ def _inside(folder: Path) -> list[Path]:
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in sorted(files) if name.endswith(".json")]
-    return [file for file in found if file.is_file()]
+    try:
+        return [file for file in found if file.is_file()]
+    except OSError as error:
+        refuse(error)
+        raise
 
 
 def _read_file(file: Path, is_named: bool, found: _Found) -> None:
@@ -91,18 +102,22 @@ def _read_file(file: Path, is_named: bool, found: _Found) -> None:
 
 
 def _check_same_machine(benches: Sequence[Bench]) -> None:
-    """Times of different machines say nothing beside each other. A CPU and a GPU of one machine may be."""
+    """Times of different machines say nothing beside each other. A CPU and a GPU of one machine may be: so all rows are
+    held against the first one, and those of a device also against its first one.
+    """
     first: dict[str, tuple[Bench, Row]] = {}
+    machine = [key for key in RACED_ON if key != "device"]
     for bench in benches:
         for row in bench.rows:
-            other, like = first.setdefault(row.device, (bench, row))
-            if differing := _differing(like.environment, row.environment):
-                files = " and ".join(dict.fromkeys((other.file, bench.file)))
-                raise UsageError(
-                    f"the runs of {files} cannot stand in one figure, for they differ in {', '.join(differing)}; "
-                    "report them apart"
-                )
+            for like, keys in (("", machine), (row.device, RACED_ON)):
+                other, model = first.setdefault(like, (bench, row))
+                if differing := _differing(model.environment, row.environment, keys):
+                    files = " and ".join(dict.fromkeys((other.file, bench.file)))
+                    raise UsageError(
+                        f"the runs of {files} cannot stand in one figure, for they differ in {', '.join(differing)}; "
+                        "report them apart"
+                    )
 
 
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    return [f"{key} ({one[key]} and {other[key]})" for key in RACED_ON if one[key] != other[key]]
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    return [f"{key} ({one[key]} and {other[key]})" for key in keys if one[key] != other[key]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ class Output:
     """One output of a case beside the reference: status, and error over tolerance; None where there is no error."""
 
     status: str
-    expected: str
     error: float | None
     tolerance: float | None
 
@@ -38,6 +38,10 @@ class Law:
     exponents: Mapping[str, float]
 
 
+ENOUGH_ROUNDS = 3
+"""The quartiles of fewer say nothing of how times scatter."""
+
+
 @dataclass(frozen=True)
 class Time:
     """Seconds of a call: median and quartiles over the rounds, and the first call, which was cold."""
@@ -47,6 +51,11 @@ class Time:
     high: float
     rounds: int
     first: float | None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The quartiles; without bound where the rounds were too few to know them."""
+        return (self.low, self.high) if self.rounds >= ENOUGH_ROUNDS else (0.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -130,12 +139,15 @@ class Bench:
 @dataclass(frozen=True)
 class Point:
     """One number of asv's at one commit. benchmark: such as `sandwich/value_and_gradient`; what: time, gradient_error,
-    ops_forward, peak_bytes and so on. date: of the commit, in seconds since 1970.
+    ops_forward, peak_bytes and so on. date: of the commit, in seconds since 1970. machine: its name; hardware:
+    processor, cores and system, as far as they are told.
     """
 
     commit: str
     date: float
     machine: str
+    hardware: str
+    python: str
     torch: str
     benchmark: str
     what: str
@@ -144,6 +156,11 @@ class Point:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def measured_on(self) -> tuple[str, ...]:
+        """What two points must share to stand beside each other."""
+        return self.machine, self.hardware, self.python, self.torch
 
 
 @dataclass(frozen=True)
@@ -168,4 +185,4 @@ class Results:
     points: Sequence[Point] = ()
     verdicts: Sequence[Verdict] = ()
     by_id: Mapping[str, Row] = field(default_factory=dict)
-    """Of each case the latest row."""
+    """Of each scenario the rows of the latest run that holds it: rows of two runs do not race."""

@@ -133,7 +133,7 @@ class Sheet:
         self.height = self.top + body + GAP + (len(below) + len(source)) * LINE + GAP + MARGIN
         self._figure = Figure(figsize=(WIDTH, self.height), dpi=DPI, facecolor="white")
         self._inches = Affine2D().scale(1, -1).translate(0, self.height) + self._figure.dpi_scale_trans
-        self.write(MARGIN, 0.2, title, fontsize=TITLE, fontweight="bold")
+        self.write(MARGIN, 0.2, fitted(title, WIDTH - 2 * MARGIN, TITLE, bold=True), fontsize=TITLE, fontweight="bold")
         self._paragraph(0.32, above)
         end = self._paragraph(self.top + body + GAP, below)
         self._paragraph(end + GAP, source, color=SOFT)
@@ -225,11 +225,11 @@ def wrapped(text: str, width: float) -> list[str]:
     return lines
 
 
-def fitted(text: str, width: float) -> str:
+def fitted(text: str, width: float, letters: float = LETTERS, *, bold: bool = False) -> str:
     """The text, with its middle left out where it is wider."""
     kept = len(text)
     short = text
-    while kept > 4 and width_of(short) > width:
+    while kept > 4 and width_of(short, letters, bold=bold) > width:
         kept -= 1
         short = text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]
     return short

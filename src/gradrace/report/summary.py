@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from gradrace.report.history import TIME, Move, interval, moves
+from gradrace.report.history import TIME, Move, by_commit, interval, moves, places, strongest, where
 from gradrace.report.ranking import (
     Crossover,
     Race,
@@ -19,7 +19,7 @@ from gradrace.report.ranking import (
     spell_time,
 )
 from gradrace.report.rows import Results, Verdict
-from gradrace.units import human
+from gradrace.units import counted, human
 
 FEW = 3
 """So many names stand in a cell, then a number of others."""
@@ -37,14 +37,14 @@ KINDS = ("gradient error", "work", "slower", "faster")
 
 def markdown(results: Results) -> str:
     """The whole summary. It answers first what to use, then what happened over commits."""
-    rows = list(results.by_id.values())
+    rows = results.by_id.values()
     found = races(rows)
     lines = ["# Which formulation should I use?", "", *made_on(results)]
     by_family: dict[str, list[Race]] = {}
     for race in found:
         by_family.setdefault(race.family, []).append(race)
     crossed: dict[str, list[Crossover]] = {}
-    for crossover in crossovers(rows):
+    for crossover in crossovers(found):
         crossed.setdefault(crossover.line.family, []).append(crossover)
     summaries = {row.family: row.summary for row in rows}
     for family, its_races in by_family.items():
@@ -66,7 +66,7 @@ def made_on(results: Results) -> list[str]:
     text = (
         f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, device {' and '.join(devices)}; "
         f"Python {facts['python']}, torch {facts['torch']}, NumPy {facts['numpy']}; "
-        f"threads {facts['threads']}; {runs}. {_counted(len(results.by_id), 'case')}, {wrong} of them wrong "
+        f"threads {facts['threads']}; {runs}. {counted(len(results.by_id), 'case')}, {wrong} of them wrong "
         "and so not timed."
     )
     guide = (
@@ -100,7 +100,7 @@ def _line(race: Race) -> list[str]:
         _names((each.variant for each in race.tied), " ≈ "),
         spell_time(best.time),
         spell_lead(race.second),
-        "it is the baseline" if race.baseline is best else spell_lead(race.baseline),
+        "it is the baseline" if best is race.baseline else spell_lead(race.baseline),
         human(None if peak is None else int(peak), "B"),
         "–" if ops is None else f"{int(ops):,}",
         wrong,
@@ -155,7 +155,8 @@ def _of_verdicts(verdicts: Sequence[Verdict]) -> list[str]:
         times = ", ".join(f"{word} {count}" for word, count in sorted(judged.items())) or "–"
         found = Counter(finding["colour"] for finding in each.findings)
         said = ", ".join(f"{colour} {found[colour]}" for colour in COLOURS if found[colour]) or "–"
-        rows.append([_prose(each.base[:12]), _prose(each.head[:12]), _prose(each.verdict), said, times, each.torch])
+        told = (each.base[:12], each.head[:12], each.verdict)
+        rows.append([*map(_prose, told), said, _prose(times), _prose(each.torch)])
     header = ("base", "head", "verdict", "findings", "times", "torch")
     lines = ["## The gate", "", *_table(header, rows), ""]
     for each in verdicts:
@@ -176,18 +177,17 @@ def _of_findings(verdict: Verdict) -> list[str]:
 def _of_history(results: Results) -> list[str]:
     """The commits that moved something, the latest first."""
     commits = dict.fromkeys(point.commit for point in results.points)
-    by_commit: dict[str, list[Move]] = {}
-    for move in moves(results.points):
-        by_commit.setdefault(move.after.commit, []).append(move)
+    moved = by_commit(moves(results.points))
+    is_told = places(results.points) > 1
     lines = ["## Commits that moved something", ""]
-    measured = f"asv measured {_counted(len(commits), 'commit')}"
-    lines += [f"{measured}; {len(by_commit) or 'none'} of them moved a number.", ""]
-    for commit, found in by_commit.items():
+    measured = f"asv measured {counted(len(commits), 'commit')}"
+    lines += [f"{measured}; {len(moved) or 'none'} of them moved a number.", ""]
+    for commit, found in moved.items():
         counts = Counter(_kind(move) for move in found)
         said = ", ".join(f"{kind}: {counts[kind]}" for kind in KINDS if counts[kind])
         lines += [f"### {_prose(commit[:12])}", "", said, ""]
-        lines += [*_table(("benchmark", "what", "before", "after"), [_moved(move) for move in _largest(found)])]
-        lines += ["", *_rest(len(found) - MOST), ""]
+        rows = [_moved(move, is_told) for move in strongest(found, MOST)]
+        lines += [*_table(("benchmark", "what", "before", "after"), rows), "", *_rest(len(found) - MOST), ""]
     return lines
 
 
@@ -197,14 +197,11 @@ def _kind(move: Move) -> str:
     return "gradient error" if move.after.what == "gradient_error" else "work"
 
 
-def _largest(found: Iterable[Move]) -> list[Move]:
-    """Counters and gradients before times, for they have no noise; then by how far they moved."""
-    return sorted(found, key=lambda move: (move.after.what == TIME, -move.distance))[:MOST]
-
-
-def _moved(move: Move) -> list[str]:
+def _moved(move: Move, is_told: bool) -> list[str]:
+    """is_told: on what it was measured, for there are several."""
     point = move.after
-    return [f"`{point.benchmark}` {_prose(' '.join(point.parameters))}", _prose(point.what), *_values(move)]
+    told = (*point.parameters, *([f"({where(point)})"] if is_told else []))
+    return [f"`{point.benchmark}` {_prose(' '.join(told))}", _prose(point.what), *_values(move)]
 
 
 def _values(move: Move) -> list[str]:
@@ -218,10 +215,6 @@ def _rest(count: int) -> list[str]:
     return [f"- and {count} more"] if count > 0 else []
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *map(_cells, rows))]
 
@@ -232,5 +225,13 @@ def _cells(row: Sequence[str]) -> list[str]:
 
 
 def _prose(text: str) -> str:
-    """On one line, and with nothing in it that Markdown would read as its own, or as HTML."""
-    return re.sub(r"([\\`*\[\]<|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+    """On one line, and with nothing in it that Markdown would read as its own, or as HTML: within it, and what begins
+    a heading, a quotation or a list at its start.
+    """
+    inside = re.sub(r"([\\`*\[\]<|~]|&(?=[#\w])|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+    return re.sub(r"^(?:(#{1,6}|[+-])(?= |$)|(>)|(\d+)(?=[.)](?: |$)))", _escaped, inside)
+
+
+def _escaped(start: re.Match[str]) -> str:
+    """A number cannot be escaped, and the dot after it can."""
+    return f"{start[0]}\\" if start[0].isdigit() else f"\\{start[0]}"
