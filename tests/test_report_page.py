@@ -196,7 +196,7 @@ def test_an_interval_of_the_gate_that_is_not_known_is_told():
     (known,) = sample_results().verdicts
     found = replace(known, kernels=[{**unknown, "low": 0.0, "high": None}])
     gate = Outline(page(Results(verdicts=[found]), [], HERE)).one("section", id="gate")["text"]
-    assert "undecided 1 × scatter unknown 2" in gate
+    assert "undecided1 ×scatter unknown2" in gate
 
 
 def test_where_two_machines_were_measured_a_move_says_on_which():
