@@ -10,7 +10,7 @@ import pytest
 
 from conftest import git
 from gradrace import UsageError
-from gradrace.gate.states import WORKING_TREE, default_base, lay_out, repository, resolve, sweep, workspace
+from gradrace.gate.states import WORKING_TREE, State, default_base, lay_out, repository, resolve, sweep, workspace
 
 
 @pytest.fixture
@@ -45,6 +45,14 @@ def test_a_commit_is_laid_out_as_it_was(repo, tmp_path):
     assert state.commit == git(repo, "rev-parse", "HEAD~1")
     assert state.label == f"HEAD~1 ({state.commit[:8]})"
     assert state.import_path == (state.folder / "src", state.folder)
+
+
+def test_packages_beside_sources_in_another_language_are_found(tmp_path):
+    (tmp_path / "python").mkdir()
+    state = State("a", None, tmp_path)
+    assert state.import_path == (tmp_path / "python", tmp_path)
+    (tmp_path / "python" / "__init__.py").touch()
+    assert state.import_path == (tmp_path,), "it is a package itself"
 
 
 def test_a_hash_is_its_own_label(repo, tmp_path):

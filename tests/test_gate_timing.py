@@ -247,11 +247,25 @@ def test_a_run_says_the_least_slowdown_that_it_would_have_found():
     assert 0.03 < found["a"].smallest < 0.08
 
 
-def test_a_primal_is_timed_by_itself_only_where_nothing_else_is_or_somebody_asks():
-    names = ("a/v/primal/n1/float64/cpu", "a/v/vjp/n1/float64/cpu", "b/v/primal/n1/float64/cpu")
-    kernels = [Kernel(name, "both") for name in names] + [Kernel("a/w/vjp/n1/float64/cpu", "new")]
-    raced = {
-        asked: [kernel.id for kernel in contest._racing(kernels, asked)]
-        for asked in (Asked(), Asked(pattern="a/*"), Asked(every=True))
-    }
-    assert list(raced.values()) == [[names[1], names[2]], [*names], [*names]]
+def racing(kernels, **asked):
+    """The cases that are timed, each by its family, variant and operator."""
+    return ["/".join(kernel.id.split("/")[:3]) for kernel in contest._racing(kernels, Asked(**asked))]
+
+
+def kernel(name, state="both", **facts):
+    return Kernel(f"{name}/n1/float64/cpu", state, **facts)
+
+
+def test_a_primal_is_timed_by_itself_only_where_no_derivative_of_it_is_or_somebody_asks():
+    names = ["a/v/primal", "a/v/vjp", "a/only/primal", "b/v/primal"]
+    kernels = [*map(kernel, names), kernel("b/v/vjp", "new"), kernel("b/v/jvp", is_compiled=True)]
+    assert racing(kernels) == names[1:]
+    assert racing(kernels, untouched=True) == names[1:]
+    assert racing(kernels, pattern="a/*") == racing(kernels, every=True) == names
+
+
+def test_what_no_change_has_touched_is_raced_only_where_somebody_asks():
+    kernels = [kernel("a/v/primal"), kernel("a/v/vjp", is_touched=False), kernel("b/v/vjp", is_touched=False)]
+    assert racing(kernels) == ["a/v/primal"], "its derivative does not race, and so does not time it"
+    assert racing(kernels, untouched=True) == ["a/v/vjp", "b/v/vjp"]
+    assert racing(kernels, pattern="*") == racing(kernels, every=True) == ["a/v/primal", "a/v/vjp", "b/v/vjp"]

@@ -18,7 +18,7 @@ from gradrace.checks import (
     check_types,
     with_known_arguments,
 )
-from gradrace.errors import place_of, place_of_caller
+from gradrace.errors import modules_of_caller, place_of, place_of_caller
 
 OPERATORS = ("primal", "value_and_gradient", "vjp", "jvp", "jacobian", "hvp", "hessian", "solve")
 """What can be computed of a family, and timed."""
@@ -252,10 +252,13 @@ class Family:
     _variants: dict[str, Variant] = field(default_factory=dict, repr=False)
 
     owner: Owner = field(init=False, repr=False)
+    homes: set[str] = field(default_factory=set, init=False, repr=False)
+    """The modules that declare it and its variants."""
 
     def __post_init__(self) -> None:
         owner = Owner(f"family {self.name!r}", place_of_caller())
         object.__setattr__(self, "owner", owner)  # the record is frozen, and knows its place from here on
+        self.homes.update(modules_of_caller())
         check_types(owner, Family, {each.name: getattr(self, each.name) for each in fields(self)})
         _check_word(owner, self.name)
         _check_known(owner, "operator", (*self.operators, *self.reference), OPERATORS)
@@ -293,6 +296,7 @@ class Family:
             row = Variant(name=word, function=function, source=source, **facts)
             self._check_variant(owner, row)
             self._variants[row.name] = row
+            self.homes.update(modules_of_caller())
             return function
 
         for function in bare:  # `@family.variant` without parentheses: say what is missing

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeAlias
 
 Place: TypeAlias = tuple[str, int]
@@ -73,14 +74,26 @@ def place_of(function: Callable[..., Any]) -> Place | None:
 
 def place_of_caller() -> Place | None:
     """The line of a person's file that called into gradrace."""
+    return next(((frame.f_code.co_filename, frame.f_lineno) for frame in _callers()), None)
+
+
+def modules_of_caller() -> Iterator[str]:
+    """The modules of a person that called into gradrace, outwards to the one that is being imported."""
+    for frame in _callers():
+        yield str(frame.f_globals.get("__name__", ""))
+        if frame.f_code.co_name == "<module>":
+            return
+
+
+def _callers() -> Iterator[FrameType]:
+    """The calls that are going on in a person's files, the innermost first."""
     frame = inspect.currentframe()
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
         # A built-in family is declared like anybody else's.
         if name.startswith("gradrace.families") or name.partition(".")[0] != "gradrace":
-            return frame.f_code.co_filename, frame.f_lineno
+            yield frame
         frame = frame.f_back
-    return None
 
 
 def spelled(place: Place) -> str:

@@ -10,7 +10,7 @@ answer ("ok", answer) or ("failed", a sentence).
     numbers(id)                      -> the numbers of the case's scenario, which both arms are handed
     examine(id, numbers)             -> outputs and work of a case on these numbers, and the seconds of its first call
     yardsticks(id)                   -> the tolerance and the scale of each output
-    homes(modules)                   -> for each family the modules of its functions; None where one cannot be told
+    homes(modules)                   -> for each family the modules that it is made in; None where one cannot be told
     kinks(modules, families)         -> what the formulations of these families answer at their kinks, eager
     load(id, numbers)                -> makes a case ready for timing, each time at another place in memory; no numbers:
                                         those that the fork server holds
@@ -203,6 +203,8 @@ def homes(modules: Sequence[str]) -> dict[str, list[str] | None]:
     for family in load_families(_existing(modules)):
         functions = [family.draw, *(variant.function for variant in family.variants)]
         names = {getattr(function, "__module__", None) for function in functions}
+        # What declares a family may have all its functions from elsewhere. An older state does not know what does.
+        names.update(getattr(family, "homes", ()))
         found[family.name] = None if None in names else sorted(filter(None, names))
     return found
 

@@ -42,6 +42,10 @@ class Kernel:
         return _family(self.id)
 
     @property
+    def variant(self) -> str:
+        return self.id.split("/")[1]
+
+    @property
     def operator(self) -> str:
         return self.id.split("/")[2]
 

@@ -106,15 +106,15 @@ def contest(
 
 
 def _racing(kernels: Sequence[Kernel], asked: Asked) -> list[Kernel]:
-    """What is timed: all that somebody asks for by name. Else only what may have become slower or faster, and a primal
-    by itself only where there is no derivative, which is timed with the primal in it.
+    """What is timed: all that somebody asks for by name. Else only what may have become slower or faster, and the
+    primal of a variant by itself only where no derivative of it is timed, which has the primal in it.
     """
     able = [kernel for kernel in kernels if kernel.state == "both" and not kernel.is_compiled]
     if asked.every or asked.pattern is not None:
         return able
     able = [kernel for kernel in able if kernel.is_touched or asked.untouched]
-    derived = {kernel.family for kernel in able if kernel.operator != "primal"}
-    return [kernel for kernel in able if kernel.operator != "primal" or kernel.family not in derived]
+    derived = {(kernel.family, kernel.variant) for kernel in able if kernel.operator != "primal"}
+    return [kernel for kernel in able if kernel.operator != "primal" or (kernel.family, kernel.variant) not in derived]
 
 
 def _groups(server: ForkServer | None, racing: Sequence[Kernel]) -> Iterator[tuple[list[Kernel], ForkServer | None]]:

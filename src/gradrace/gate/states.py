@@ -37,8 +37,12 @@ class State:
     @property
     def import_path(self) -> tuple[Path, ...]:
         """Where Python finds the packages of this state first."""
-        source = self.folder / "src"
-        return (source, self.folder) if source.is_dir() else (self.folder,)
+        source, beside_rust = self.folder / "src", self.folder / "python"
+        found = [source] if source.is_dir() else []
+        # With an `__init__.py` it holds no packages, but is one.
+        if beside_rust.is_dir() and not (beside_rust / "__init__.py").exists():
+            found.append(beside_rust)
+        return (*found, self.folder)
 
 
 def repository(start: Path) -> Path:
