@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
+from experiment_scripts import script
 from gradrace.families import hypergradient, lowrank
-
-FOLDER = Path(__file__).parent.parent / "benches" / "experiments"
 
 FIGURES = {
     "retrieval_success": ("retrieval_success",),
@@ -27,18 +24,6 @@ FIGURES = {
     "source_figures": ("source_beale", "source_descent", "source_soft_threshold", "source_two_faces"),
 }
 """The figures of each script."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _scripts() -> Iterator[None]:
-    """The scripts find each other as they do when one of them is run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield
-
-
-def script(name: str) -> ModuleType:
-    return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")

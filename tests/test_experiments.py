@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiment_scripts import script
 from gradrace import ledger
 from gradrace.ledger import BUILT_IN
 
@@ -27,20 +25,6 @@ MEASURED = {
     "smaller_step": lambda module: module.measure(module.SMALL_STEPS),
     "exploding_mean": lambda module: module.measure(module.SMALL_PATHS),
 }
-
-FOLDER = Path(__file__).parent.parent / "benches" / "experiments"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _scripts() -> Iterator[None]:
-    """The scripts find each other as they do when one of them is run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield
-
-
-def script(name: str) -> ModuleType:
-    return importlib.import_module(name)
 
 
 @cache
@@ -104,6 +88,12 @@ def test_an_output_that_is_a_file_is_refused(tmp_path, capsys):
         script("kink_atlas").main(["--output", str(path)])
     assert refused.value.code == 2
     assert "cannot be a folder" in capsys.readouterr().err
+
+
+def test_few_points_are_no_result(monkeypatch, tmp_path):
+    monkeypatch.setattr(script("figure"), "ROOT", tmp_path)
+    assert script("figure").parse("", []).output == tmp_path / "results"
+    assert script("figure").parse("", ["--small"]).output == tmp_path / "build" / "experiments"
 
 
 def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
@@ -170,6 +160,8 @@ def test_a_compiled_mode_is_left_out_where_it_answers_as_the_eager_one(atlas):
     line = module.Line("", "", None, {"reverse": (1.0,), "compiled_reverse": (0.0,), "forward": ("nan",)})
     assert not module._is_twin("compiled_reverse", [line])
     assert not module._is_twin("reverse", [line])
+    silent = replace(line, entries={**line.entries, "compiled_reverse": (None,) * len(line.entries["reverse"])})
+    assert not module._is_twin("compiled_reverse", [silent])
 
 
 def test_the_answers_for_2x_are_named_in_order(atlas):

@@ -25,7 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from gradrace.files import write_text
 
-RESULTS = Path(__file__).parent.parent.parent / "results"
+ROOT = Path(__file__).parent.parent.parent
 
 WIDTH, DPI, POINTS = 7.0, 150, 8
 """Inches, dots in an inch, size of the letters: 1050 dots, which a README shows at its full width."""
@@ -94,8 +94,12 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     """The command line of every experiment: --small, --output."""
     command = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("--small", action="store_true", help="few points, in a second or two: what the tests run")
-    command.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="default: results/")
+    command.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="default: results/, and with --small build/experiments/"
+    )
     options = command.parse_args(arguments)
+    if options.output is None:  # few points are no result
+        options.output = ROOT / ("build/experiments" if options.small else "results")
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -98,12 +98,15 @@ def read() -> Atlas:
 
 
 def _is_twin(mode: str, lines: Sequence[Line]) -> bool:
+    """Did the mode answer somewhere, and wherever it did as the eager one?"""
     eager = mode.removeprefix("compiled_")
-    return mode != eager and all(
-        compiled in (found, None)
+    answers = [
+        (found, compiled)
         for line in lines
         for found, compiled in zip(line.entries[eager], line.entries[mode], strict=True)
-    )
+        if compiled is not None
+    ]
+    return mode != eager and bool(answers) and all(found == compiled for found, compiled in answers)
 
 
 def _lines(block: Block, books: Sequence[Mapping[str, Row]]) -> Iterator[Line]:
