@@ -303,7 +303,7 @@ def test_two_processes_count_the_same():
         other.stdin.close()
         here = {case.id: count(case).as_json() for case in cases}
         there = json.load(other.stdout)
-    assert here == there
+    assert [(here[name], there[name]) for name in here if here[name] != there[name]] == []
 
 
 def test_the_command_follows_the_contract(capsys):
