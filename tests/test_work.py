@@ -2,14 +2,15 @@
 
 import gc
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from conftest import another_hash_seed
 from gradrace import Family, cli, size
 from gradrace.cases import Case, Scenario, Selection, all_cases
 from gradrace.families import FAMILIES
@@ -277,7 +278,7 @@ def test_the_garbage_collector_does_not_change_a_count(leaky):
 COUNT = """
 import json, sys
 import torch
-torch.set_num_threads(2)
+torch.set_num_threads(int(sys.argv[1]))
 from gradrace.cases import all_cases
 from gradrace.work import count
 asked = set(json.load(sys.stdin))
@@ -286,7 +287,7 @@ json.dump({case.id: count(case).as_json() for case in all_cases() if case.id in 
 
 
 def test_two_processes_count_the_same():
-    """For every family, over hash seeds and numbers of threads: this process has one thread."""
+    """For every family, over hash seeds and numbers of threads."""
     cases = Selection(tier="test", dtype=("float64",)).apply(all_cases())
     cases = [case for case in cases if not case.skip_reason and "compiled" not in case.variant.name]
     cases = [
@@ -296,14 +297,18 @@ def test_two_processes_count_the_same():
     cases = {(case.scenario.family, case.scenario.operator, case.variant): case for case in cases[::-1]}.values()
     assert len(cases) > 100
     assert {case.scenario.family.name for case in cases} == set(BY_NAME)
-    environment = {**another_hash_seed(), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-c", COUNT]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as other:
-        json.dump([case.id for case in cases], other.stdin)
-        other.stdin.close()
-        here = {case.id: count(case).as_json() for case in cases}
-        there = json.load(other.stdout)
-    assert [(here[name], there[name]) for name in here if here[name] != there[name]] == []
+    asked = json.dumps([case.id for case in cases])
+    with ThreadPoolExecutor() as pool:
+        one, other = pool.map(lambda threads: _counted(asked, threads), (1, 2))
+    assert [(one[name], other[name]) for name in one if one[name] != other[name]] == []
+
+
+def _counted(asked: str, threads: int) -> dict[str, object]:
+    """By a process of its own with so many threads, whose hash seed is another for each number of them."""
+    environment = {**os.environ, "PYTHONHASHSEED": str(threads), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", COUNT, str(threads)]
+    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    return json.loads(done.stdout)
 
 
 def test_the_command_follows_the_contract(capsys):
