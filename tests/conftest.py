@@ -44,10 +44,10 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def _what_is_loaded_stays(tmp_path_factory, monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def _what_is_loaded_stays(tmp_path_factory):
     """pytester forgets whatever an inner run imports, and an extension module cannot be loaded a second time: only the
-    modules of its own folder may go. pytester itself must not be asked for: it takes its first snapshot at once.
+    modules of its own folder may go.
     """
 
     class Snapshot(_pytest.pytester.SysModulesSnapshot):
@@ -55,7 +55,9 @@ def _what_is_loaded_stays(tmp_path_factory, monkeypatch):
             super().__init__(lambda name: not str(getattr(sys.modules[name], "__file__", "")).startswith(folder))
 
     folder = str(tmp_path_factory.getbasetemp())
-    monkeypatch.setattr(_pytest.pytester, "SysModulesSnapshot", Snapshot)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_pytest.pytester, "SysModulesSnapshot", Snapshot)
+        yield
 
 
 def make_family(**facts: Any) -> Family:
