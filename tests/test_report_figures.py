@@ -431,6 +431,12 @@ def test_an_interval_that_is_not_known_reaches_to_the_ends_of_the_axis(tmp_path:
     assert wide.count(max(wide)) == 2  # the axis, and the bar
 
 
+def test_a_figure_of_the_gate_says_on_what_machine(tmp_path: Path) -> None:
+    facts = {"processor": "Some Processor", "cores": 2, "threads": 1}
+    draw(Results(verdicts=(replace(VERDICT, environment=facts),)), tmp_path)
+    assert "· Some Processor, 2 cores, 1 thread · torch 2.13.0" in " ".join(texts(tmp_path, "gate-1"))
+
+
 def test_a_formulation_as_fast_as_the_baseline_is_not_called_the_baseline(tmp_path: Path) -> None:
     same = [row(f"squares/{name}/vjp/n10", 1e-6, baseline="slow") for name in ("aaa", "slow")]
     draw(results(*same), tmp_path)

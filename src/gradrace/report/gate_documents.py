@@ -35,6 +35,7 @@ def read_verdict(document: Document) -> Verdict:
             {key: each.text(key) for key in ("id", "what", "colour", "text")} for each in document.each("findings")
         ],
         kernels=[kernel.content for kernel in kernels],
+        environment=document.inside("environment").content if "environment" in document.content else {},
     )
 
 

@@ -44,9 +44,14 @@ def of_points(points: Sequence[Point]) -> str:
 
 
 def of_verdict(verdict: Verdict) -> str:
-    """What a document of the gate says of its two states."""
+    """What a document of the gate says of its two states, and of the machine."""
+    facts = verdict.environment
+    machine = [str(facts[key]) for key in ("processor", "system") if facts.get(key)]
+    counts = [f"{facts[key]} {key[:-1] if facts[key] == 1 else key}" for key in ("cores", "threads") if facts.get(key)]
     return _joined(
-        f"{PurePath(verdict.file).name}: {short(verdict.base)} against {short(verdict.head)}", f"torch {verdict.torch}"
+        f"{PurePath(verdict.file).name}: {short(verdict.base)} against {short(verdict.head)}",
+        ", ".join([*machine, *counts]),
+        f"torch {verdict.torch}",
     )
 
 

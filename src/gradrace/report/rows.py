@@ -175,6 +175,8 @@ class Verdict:
     findings: Sequence[Mapping[str, str]]
     """id, what, colour, text."""
     kernels: Sequence[Mapping[str, Any]]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Processor, cores, threads and so on, as far as the gate has told them."""
 
 
 @dataclass(frozen=True)
