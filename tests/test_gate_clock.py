@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -91,7 +92,10 @@ def test_the_document_tells_the_rules_the_controls_and_the_machine(raced):
     environment = document["environment"]
     assert (environment["launch"], environment["threads"]) == ("fork", 1)
     assert {"processor", "torch", "python", "pinned_to", "allocator"} <= environment.keys()
-    assert "controls: 4 raced against themselves, none of them flagged" in output
+    judged = Counter(each["judgement"] for each in document["controls"])
+    counted = ", ".join(f"{name} {count}" for name, count in judged.items())
+    assert f"controls that must tie (base against itself, and torch alone): {counted}" in output
+    assert document["asked"]["pattern"] == "square/*"
 
 
 def test_a_head_that_disturbs_the_clock_itself_makes_the_machine_unfit(tmp_path):

@@ -132,7 +132,7 @@ def test_that_an_arm_has_ended_matters_more_than_that_the_other_has_noticed():
 RULES = timing.Rules(budget_s=60)
 
 
-def race(first, second, rules=RULES, reports=None, seed=1):
+def race(first, second, rules=RULES, reports=None, seed=1, suspects=()):
     """The timings of pretending arms, and how many pairs were launched."""
     launches = []
 
@@ -144,7 +144,7 @@ def race(first, second, rules=RULES, reports=None, seed=1):
 
         return launched
 
-    heat = timing.Heat(launch(first), launch(second), list(first), ("know",))
+    heat = timing.Heat(launch(first), launch(second), list(first), ("know",), suspects=suspects)
     report = (lambda *facts: reports.append(facts)) if reports is not None else lambda *facts: None
     ((*found,),) = timing.race([heat], rules, report, Random(seed))
     return {each.id: each for each in found}, len(launches) // 2
@@ -181,7 +181,7 @@ def test_heats_of_a_suite_share_its_error_rate(suites, judgement):
     for _ in range(9):
         rows[0][0].decider.add(0.1)
     heats = [timing.Heat(None, None, [row[0].name], (), suite) for row, suite in zip(rows, suites, strict=True)]
-    ((found,), _) = timing._timings(heats, rows, RULES, 1.0)
+    ((found,), _) = timing._timings(heats, rows, RULES)
     assert found.judgement == judgement
 
 
@@ -229,6 +229,63 @@ def test_who_has_had_much_more_time_sits_out(monkeypatch):
     found, _ = race(kernels, kernels, timing.Rules(budget_s=300))
     assert found["short"].estimate.pairs > 10 * found["long"].estimate.pairs > 0
     assert found["short"].seconds < found["long"].seconds < 4 * found["short"].seconds
+
+
+class Clock:
+    """A clock on which each lap takes a second, and nothing else any time."""
+
+    def __init__(self, monkeypatch, ratios):
+        self.now, self.order = 0.0, []
+        monkeypatch.setattr(timing.time, "monotonic", lambda: self.now)
+
+        def take_time(arms, entry, heat, until, random, core):
+            self.now += 1.0
+            self.order.append(entry.name)
+            return pairs.Lap(1.0, 1.0, ratios(entry))
+
+        monkeypatch.setattr(timing, "_time", take_time)
+
+
+MANY = dict.fromkeys([f"k{number}" for number in range(20)], 1e-5)
+
+
+def test_a_kernel_whose_work_changed_is_decided_before_the_others_begin(monkeypatch):
+    clock = Clock(monkeypatch, lambda entry: 0.1 if entry.name == "k7" else 0.0)
+    found, _ = race(MANY, MANY, timing.Rules(budget_s=60), suspects={"k7"})
+    assert found["k7"].judgement == "slower"
+    assert set(clock.order[: found["k7"].fewest]) == {"k7"}
+
+
+def test_a_kernel_that_seems_slower_is_decided_where_the_budget_is_too_short_for_all(monkeypatch):
+    """Ten rounds of twenty kernels: not the fourteen that red takes, but for the one that is looked at alone."""
+    clock = Clock(monkeypatch, lambda entry: 0.1 if entry.name == "k7" else 0.02 * (-1) ** len(entry.laps))
+    found, _ = race(MANY, MANY, timing.Rules(budget_s=200))
+    assert found["k7"].judgement == "slower"
+    assert found["k7"].fewest > max(each.estimate.pairs for name, each in found.items() if name != "k7")
+    alone = [name for name, following in zip(clock.order, clock.order[1:], strict=False) if name == following]
+    assert set(alone) == {"k7"}
+
+
+def test_suspects_have_half_of_the_budget_at_most(monkeypatch):
+    """One that lies on the margin for ever does not keep the others from being decided."""
+    clock = Clock(monkeypatch, lambda entry: 0.03 + 0.01 * (-1) ** len(entry.laps) if entry.name == "k7" else 0.0)
+    found, _ = race(MANY, MANY, timing.Rules(budget_s=400), suspects={"k7"})
+    assert clock.order[:200] == ["k7"] * 200
+    assert {each.judgement for name, each in found.items() if name != "k7"} == {"same"}
+
+
+def test_a_kernel_that_seems_slower_and_had_too_few_pairs_leans():
+    rows = [[timing.Entry(name, timing.Decider(0.03))] for name in ("slower", "unsure", "one")]
+    for row, ratio in zip(rows, (0.1, 0.029, 0.1), strict=True):
+        for _ in range(1 if row[0].name == "one" else 10):
+            row[0].decider.add(ratio)
+    heats = [timing.Heat(None, None, [row[0].name], (), "suite") for row in rows]
+    ((slower,), (unsure,), (one,)) = timing._timings(heats, rows, timing.Rules(alpha=0.001))
+    assert (slower.judgement, slower.leans, slower.estimate.pairs) == ("undecided", False, 10)
+    ((slower,), (unsure,), (one,)) = timing._timings(heats, rows, timing.Rules(alpha=0.01))
+    assert (slower.judgement, slower.leans, slower.fewest) == ("undecided", True, 11)
+    assert not unsure.leans
+    assert not one.leans
 
 
 def test_progress_counts_up_to_all():

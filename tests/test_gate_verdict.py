@@ -1,6 +1,7 @@
 """From what was found to red and green: every rule of the verdict, on findings made by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from gradrace.gate.comparing import Kernel
 from gradrace.gate.contest import Control
 from gradrace.gate.sequential import Estimate
 from gradrace.gate.timing import Timing
-from gradrace.gate.verdict import Stance, as_json, findings, judge, reds
+from gradrace.gate.verdict import Stance, as_json, findings, judge, reds, spell
 
 EQUAL = GradientChange("bitwise equal")
 MORE = WorkChange({"saved_bytes": (8, 16)})
@@ -36,6 +37,26 @@ def test_time_is_red_or_a_gain(judgement, colour):
 @pytest.mark.parametrize("judgement", ["same", "undecided"])
 def test_nothing_is_said_of_what_is_the_same_or_undecided(judgement):
     assert found_of(judgement) == {}
+
+
+def test_what_seems_slower_is_said_and_passes_unless_somebody_is_strict():
+    """Ten pairs that agree are too few among many kernels, and nothing to keep quiet about."""
+    leaning = replace(timed("undecided", ratio=1.2), fewest=15, leans=True)
+    kernels = [Kernel("k", "both", gradient=EQUAL), Kernel("m", "both", gradient=EQUAL)]
+    (found,) = findings(kernels, [], {"k": leaning, "m": timed("undecided")}, {})
+    text = "seems slower: 1.200 × the time, 1.190 to 1.210, 12 pairs, of the 15 or more that red takes"
+    assert (found.id, found.what, found.colour, found.text) == ("k", "undecided", "notice", text)
+    verdict = judge(kernels, [found], (), [leaning, timed("undecided"), timed("same")])
+    assert (verdict.exit_code, verdict.word) == (0, "pass")
+    assert verdict.sentence == "2 kernels compared, none is red; of 3 times 2 undecided, and 1 of them seems slower"
+    assert {each.colour for each in findings(kernels, [], {"k": leaning}, {}, Stance(strict=True))} == {"red"}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"), [(0, "not raced, the budget ended first"), (1, "1 pair, too few for an interval")]
+)
+def test_too_few_pairs(pairs, text):
+    assert spell(replace(timed("undecided"), estimate=Estimate(1.0, 0.0, math.inf, pairs))) == text
 
 
 def test_strict_means_that_undecided_is_red():

@@ -1,6 +1,7 @@
 """The same changes through asv continuous and pytest-benchmark: what do they call a regression?
 
     python benches/gate_study/neighbours.py times --runs 5      identical code, and the planted slowdowns
+    python benches/gate_study/neighbours.py times --runs 5 --tool pytest-benchmark      with one of the tools alone
     python benches/gate_study/neighbours.py faults              changes that are no slower, and wrong, and the gate too
 
 Both tools run with their defaults on the kernels of the study, in a repository of their own; pytest-benchmark with
@@ -24,7 +25,10 @@ from pathlib import Path
 from plants import KERNELS, SLOW, SPOILT, WRONG, changed
 from study import laid_out, runs_so_far, save
 
+SOURCE = Path(__file__).parents[2] / "src"
+
 ASV = "asv continuous"
+PYTEST = "pytest-benchmark"
 RULES = {"mean": "pytest-benchmark mean:10%", "min": "pytest-benchmark min:5%"}
 GATE = "gradrace gate"
 
@@ -93,7 +97,6 @@ class Repository:
 
     def _config(self) -> dict[str, object]:
         packages = next(path for path in sys.path if path.endswith("site-packages"))
-        source = Path(__file__).parents[2] / "src"
         return {
             "version": 1,
             "project": "study",
@@ -103,7 +106,7 @@ class Repository:
             "matrix": {"req": {"pip+asv_runner": ["0.2.5"]}},
             "build_command": [],
             "install_command": [
-                f"in-dir={{env_dir}} python {self.folder / 'install.py'} {{build_dir}} '{source}\n{packages}'"
+                f"in-dir={{env_dir}} python {self.folder / 'install.py'} {{build_dir}} '{SOURCE}\n{packages}'"
             ],
             "benchmark_dir": "asv_bench",
             "results_dir": "asv_results",
@@ -128,7 +131,7 @@ class Repository:
         return self.run("git", "rev-parse", "HEAD").stdout.strip()
 
 
-def asv_reds(repository: Repository, base: str, head: str) -> set[str]:
+def asv_reds(repository: Repository, base: str, head: str) -> dict[str, set[str]]:
     """The kernels that `asv continuous` reports as slower."""
     done = repository.run("asv", "continuous", "--machine", "here", base, head)
     if done.returncode not in (0, 1) or "time_kernel" not in done.stdout:
@@ -136,7 +139,7 @@ def asv_reds(repository: Repository, base: str, head: str) -> set[str]:
     rows = [line for line in done.stdout.splitlines() if line.startswith("| +")]
     found = {match[1] for row in rows if (match := re.search(r"time_kernel\('([^']+)'\)", row))}
     assert bool(found) == bool(done.returncode), "what it prints is what it exits with"
-    return found
+    return {ASV: found}
 
 
 def pytest_reds(repository: Repository, base: str, head: str) -> dict[str, set[str]]:
@@ -149,23 +152,28 @@ def pytest_reds(repository: Repository, base: str, head: str) -> dict[str, set[s
     done = None
     for commit, more in options.items():
         repository.run("git", "checkout", "-q", commit, "--", "kernels.py")
-        place = f"{repository.folder}:{Path(__file__).parents[2] / 'src'}"
+        place = f"{repository.folder}:{SOURCE}"
         done = repository.run(*common, *more, PYTHONPATH=place)
     assert done is not None
-    # What it calls a regression it raises as an exception, in place of its last line.
-    if done.returncode not in (0, 1) or not (" passed" in done.stdout or "PerformanceRegression" in done.stderr):
+    # What it calls a regression it lists on standard error, and raises as an exception in place of its last line.
+    has_red = "PerformanceRegression" in done.stderr
+    if done.returncode not in (0, 1) or not (" passed" in done.stdout or has_red):
         sys.exit(f"pytest-benchmark did not run:\n{done.stdout}{done.stderr}")
     found: dict[str, set[str]] = {rule: set() for rule in RULES.values()}
-    for name, statistic in re.findall(r"test_kernel\[([^\]]+)\].*?[Ff]ield '(\w+)' has failed", done.stdout):
+    for name, statistic in re.findall(r"test_kernel\[([^\]]+)\].*?[Ff]ield '(\w+)' has failed", done.stderr):
         found[RULES[statistic]].add(name)
+    assert any(found.values()) == has_red, "what it lists is what it raises for"
     return found
+
+
+TOOLS = {ASV: asv_reds, PYTEST: pytest_reds}
 
 
 def gate_reds(repository: Repository, base: str, head: str) -> list[dict[str, str]]:
     """The red findings of `gradrace gate` with its defaults."""
     document = repository.folder / "gate.json"
     command = (sys.executable, "-m", "gradrace.cli", "gate", base, head, "--module", "kernels")
-    done = repository.run(*command, "--json", str(document))
+    done = repository.run(*command, "--json", str(document), PYTHONPATH=str(SOURCE))
     if done.returncode not in (0, 1):
         sys.exit(f"the gate did not run:\n{done.stdout}{done.stderr}")
     findings = json.loads(document.read_text())["findings"]
@@ -178,7 +186,7 @@ def repository(names: Sequence[str]) -> Iterator[Repository]:
         yield Repository(Path(folder) / "study", names)
 
 
-def times(runs: int) -> None:
+def times(runs: int, tools: Sequence[str]) -> None:
     """Rows: one kernel, one tool, one head that is the same or slower; seconds: of the run, by kernel."""
     with laid_out(changed()) as setting:
         names = [kernel.id for kernel in setting.kernels]
@@ -188,7 +196,7 @@ def times(runs: int) -> None:
         first = runs_so_far("neighbours")
         for run in range(first, first + runs):
             for kind, head in heads.items():
-                found, seconds = timed(repo, base, head, len(names))
+                found, seconds = timed(repo, base, head, len(names), tools)
                 rows = [
                     {
                         "run": run,
@@ -206,15 +214,18 @@ def times(runs: int) -> None:
                 print(f"run {run + 1}, {kind}: red of {len(names)}: {counts}; seconds a kernel {seconds}", flush=True)
 
 
-def timed(repo: Repository, base: str, head: str, count: int) -> tuple[dict[str, set[str]], dict[str, float]]:
+def timed(
+    repo: Repository, base: str, head: str, count: int, tools: Sequence[str]
+) -> tuple[dict[str, set[str]], dict[str, float]]:
     """What each tool calls slower, and the seconds that it takes for a kernel."""
-    begin = time.monotonic()
-    found = {ASV: asv_reds(repo, base, head)}
-    middle = time.monotonic()
-    found |= pytest_reds(repo, base, head)
-    end = time.monotonic()
-    seconds = {ASV: middle - begin} | dict.fromkeys(RULES.values(), end - middle)
-    return found, {tool: round(each / count, 2) for tool, each in seconds.items()}
+    found: dict[str, set[str]] = {}
+    seconds: dict[str, float] = {}
+    for tool in tools:
+        begin = time.monotonic()
+        reds = TOOLS[tool](repo, base, head)
+        found |= reds
+        seconds |= dict.fromkeys(reds, round((time.monotonic() - begin) / count, 2))
+    return found, seconds
 
 
 def faults() -> None:
@@ -224,7 +235,7 @@ def faults() -> None:
         with repository([name]) as repo:
             base, head = repo.commit(changed()), repo.commit(changed(change))
             reds = [finding for finding in gate_reds(repo, base, head) if finding["id"].split("/")[0] in name]
-            found, _ = timed(repo, base, head, 1)
+            found, _ = timed(repo, base, head, 1, tuple(TOOLS))
         says = "; ".join(sorted({finding["what"] for finding in reds}))
         rows = [{"fault": fault, "tool": GATE, "red": bool(reds), "says": says}]
         rows += [{"fault": fault, "tool": tool, "red": name in red, "says": ""} for tool, red in found.items()]
@@ -236,10 +247,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=("times", "faults"))
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--tool", choices=tuple(TOOLS), help="this one alone")
     options = parser.parse_args()
     assert KERNELS.exists()
     if options.study == "times":
-        times(options.runs)
+        times(options.runs, (options.tool,) if options.tool else tuple(TOOLS))
     else:
         faults()
 

@@ -159,7 +159,7 @@ def _outcome(repo: Path, revision: str, folder: Path, options: argparse.Namespac
             raise ArmError(f"a state does not import: {refusal}") from refusal
         contest = _raced(base, head, server, kernels, asked, rules, pythons)
         stance = verdict.Stance(options.strict, reported=pythons[0] != pythons[1])
-        return outcome.conclude(base, head, kernels, kinks, contest, rules, reasons, stance)
+        return outcome.conclude(base, head, kernels, kinks, contest, asked, rules, reasons, stance)
 
 
 def _build(state: State, command: str) -> None:

@@ -10,15 +10,17 @@ from gradrace.cli.common import print_table
 from gradrace.gate.outcome import Outcome
 from gradrace.gate.timing import Timing
 from gradrace.gate.verdict import spell
+from gradrace.units import counted
 
 STYLES = {"red": "bold red", "notice": "yellow", "gain": "green"}
+MOVED = ("slower", "faster")
 MARKS = {"red": "❌", "notice": "⚠️", "gain": "✅"}
 
 HEADING = "### gradrace:"
 """How the comment of a pull request begins, by which it is found again."""
 
 FEW = 30
-"""Up to so many kernels the table of times shows all; of more those that are not the same."""
+"""Up to so many kernels the table of times shows all; of more those that move, or seem to."""
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -30,6 +32,8 @@ def print_outcome(outcome: Outcome) -> None:
         print(f"{role}: {seen.label}, gradrace from {seen.place}, torch {seen.facts['torch']}")
     _print_findings(outcome)
     _print_times(outcome)
+    for name, worst in _drifted(outcome):
+        print(f"not equal to the bit: {name}, {worst}")
     for line in summary(outcome):
         print(line)
     style = "green" if outcome.verdict.exit_code == 0 else "bold red"
@@ -68,7 +72,7 @@ def _print_times(outcome: Outcome) -> None:
 
 def _shown(outcome: Outcome) -> list[Timing]:
     timings = list(outcome.timings.values())
-    return timings if len(timings) <= FEW else [each for each in timings if each.judgement != "same"]
+    return timings if len(timings) <= FEW else [each for each in timings if each.leans or each.judgement in MOVED]
 
 
 def summary(outcome: Outcome) -> list[str]:
@@ -79,8 +83,14 @@ def summary(outcome: Outcome) -> list[str]:
     lines = [f"gradients: {_counted(gradients)}", f"work: {_counted(work)}", f"time: {_time(outcome)}"]
     others = {name: count for name, count in states.items() if name != "both"}
     if others:
-        lines.append(f"kernels: {_counted(others)}")
+        lines.append(f"kernels: {_counted(others)}{_reasons(outcome)}")
     return lines + _clock(outcome)
+
+
+def _reasons(outcome: Outcome) -> str:
+    """Why what is skipped is."""
+    reasons = Counter(kernel.reason for kernel in outcome.kernels if kernel.state == "skipped")
+    return f" ({_counted(dict(reasons.most_common()))})" if reasons else ""
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -98,13 +108,15 @@ def _clock(outcome: Outcome) -> list[str]:
     """How far the times can be trusted."""
     if outcome.contest is None:
         return []
-    controls = outcome.contest.controls
-    flagged = sum(each.is_flagged for each in controls)
-    lines = [f"controls: {len(controls)} raced against themselves, {flagged or 'none'} of them flagged"]
+    judged = Counter(each.timing.judgement for each in outcome.contest.controls)
+    lines = [f"controls that must tie (base against itself, and torch alone): {_counted(judged)}"]
     if math.isfinite(outcome.smallest):
         lines.append(f"could have seen: a slowdown of {outcome.smallest:.1%} in half of the kernels")
     if outcome.blind:
-        lines.append(f"could not have seen any slowdown in {outcome.blind} kernels: a larger --budget would")
+        more = f"--budget {outcome.enough_s}" if outcome.enough_s else "a larger --budget"
+        kernels = counted(outcome.blind, "kernel")
+        lines.append(f"could not have seen any slowdown in {kernels}, which had too few pairs: {more} would")
+    lines.append(f"intervals: each end holds at {1 - outcome.rules.alpha:.0%}, whenever one looks")
     return lines
 
 
@@ -115,13 +127,25 @@ def markdown(outcome: Outcome) -> str:
     if outcome.findings:
         rows = [(MARKS[each.colour], f"`{each.id}`", each.text) for each in outcome.findings]
         lines += [*_rows(("", "kernel", "what changed"), rows), ""]
-    undecided = [each for each in outcome.timings.values() if each.judgement == "undecided"]
-    if undecided:
-        times = [(f"`{each.id}`", spell(each)) for each in undecided]
-        lines += ["<details><summary>times that are undecided</summary>", "", *_rows(("kernel", "time"), times)]
-        lines += ["", "</details>", ""]
+    undecided = [each for each in outcome.timings.values() if each.judgement == "undecided" and not each.leans]
+    lines += _folded("times that are undecided", "time", [(each.id, spell(each)) for each in undecided])
+    lines += _folded("gradients that are equal within the tolerance, not to the bit", "worst entry", _drifted(outcome))
     lines += [f"- {line}" for line in summary(outcome)]
     return "\n".join(lines) + "\n"
+
+
+def _folded(title: str, what: str, rows: Sequence[tuple[str, str]]) -> list[str]:
+    """A table that opens on a click; nothing where it has no rows."""
+    if not rows:
+        return []
+    table = _rows(("kernel", what), [(f"`{name}`", text) for name, text in rows])
+    return [f"<details><summary>{len(rows)} {title}</summary>", "", *table, "", "</details>", ""]
+
+
+def _drifted(outcome: Outcome) -> list[tuple[str, str]]:
+    """What is neither changed nor equal to the bit, and the worst entry of each."""
+    gradients = ((kernel.id, kernel.gradient) for kernel in outcome.kernels if kernel.gradient is not None)
+    return [(name, each.worst) for name, each in gradients if each.status == "equal within the tolerance"]
 
 
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

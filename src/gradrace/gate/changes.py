@@ -40,10 +40,13 @@ class GradientChange:
     def __str__(self) -> str:
         if self.status != "changed":
             return self.status
-        if self.reason:
-            return f"changed: {self.output} {self.reason}"
+        return f"changed: {self.output} {self.reason}" if self.reason else f"changed: {self.worst}"
+
+    @property
+    def worst(self) -> str:
+        """The entry that differs most, both its values, and the error in units."""
         at = f"[{', '.join(map(str, self.index))}]" if self.index else ""
-        return f"changed: {self.output}{at} {self.base:.17g} → {self.head:.17g}, {self.units:.3g} × the tolerance"
+        return f"{self.output}{at} {self.base:.17g} → {self.head:.17g}, {self.units:.3g} × the tolerance"
 
 
 Outputs = Mapping[str, np.ndarray | None]

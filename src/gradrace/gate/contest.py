@@ -86,7 +86,7 @@ def contest(
         heat = partial(Heat, prepare=("know", asked.modules), numbers=sent, cores=cores)
         first, second = partial(launch, base), partial(launch, head)
         heats += [
-            heat(first, second, [kernel.id for kernel in group], suite=AGAINST_HEAD),
+            heat(first, second, [kernel.id for kernel in group], suite=AGAINST_HEAD, suspects=_suspects(group)),
             heat(first, first, _chosen(group), suite=AGAINST_BASE),
         ]
         launches.append("fork" if source else "spawn")
@@ -115,6 +115,11 @@ def _racing(kernels: Sequence[Kernel], asked: Asked) -> list[Kernel]:
     able = [kernel for kernel in able if kernel.is_touched or asked.untouched]
     derived = {(kernel.family, kernel.variant) for kernel in able if kernel.operator != "primal"}
     return [kernel for kernel in able if kernel.operator != "primal" or (kernel.family, kernel.variant) not in derived]
+
+
+def _suspects(racing: Sequence[Kernel]) -> set[str]:
+    """Those whose work has changed: what a clock should look at first."""
+    return {kernel.id for kernel in racing if kernel.work is not None and kernel.work.status != "same"}
 
 
 def _groups(server: ForkServer | None, racing: Sequence[Kernel]) -> Iterator[tuple[list[Kernel], ForkServer | None]]:

@@ -11,7 +11,7 @@ from typing import Any
 from gradrace.environment import machine
 from gradrace.gate import verdict
 from gradrace.gate.arms import ALLOCATOR, THREADS, Arm
-from gradrace.gate.comparing import Kernel
+from gradrace.gate.comparing import Asked, Kernel
 from gradrace.gate.contest import Contest
 from gradrace.gate.timing import Rules, Timing
 from gradrace.gate.verdict import Finding, Stance, Verdict
@@ -37,6 +37,7 @@ class Outcome:
     kernels: Sequence[Kernel]
     kinks: Sequence[Difference]
     contest: Contest | None
+    asked: Asked
     rules: Rules
     findings: Sequence[Finding]
     verdict: Verdict
@@ -57,6 +58,20 @@ class Outcome:
         return sum(timing.smallest is None for timing in self.timings.values())
 
     @property
+    def enough_s(self) -> int | None:
+        """About the budget, a multiple of ten seconds, with which none would have been; None where none was raced."""
+        raced = [timing for timing in self.timings.values() if timing.estimate.pairs]
+        if not raced:
+            return None
+        # A pair of what was not raced takes about what it takes of the others.
+        pair_s = median(timing.seconds / timing.estimate.pairs for timing in raced)
+        lacking = sum(
+            max(timing.fewest - timing.estimate.pairs, 0) * (_pair_s(timing) or pair_s)
+            for timing in self.timings.values()
+        )
+        return 10 * math.ceil((self.rules.budget_s + lacking) / 10)
+
+    @property
     def untouched(self) -> int:
         """How many kernels were not timed because their code is the same in both states."""
         return sum(not kernel.is_touched and kernel.id not in self.timings for kernel in self.kernels)
@@ -67,8 +82,10 @@ class Outcome:
             "exit_code": self.verdict.exit_code,
             "base": {"label": self.base.label, "commit": self.base.commit, **self.base.facts},
             "head": {"label": self.head.label, "commit": self.head.commit, **self.head.facts},
+            "asked": asdict(self.asked),
             "margin": self.rules.margin,
             "alpha": self.rules.alpha,
+            "interval_level": self.rules.interval_level,
             "budget_s": self.rules.budget_s,
             "smallest": self.smallest,
             "kernels": [verdict.as_json(kernel, self.timings.get(kernel.id)) for kernel in self.kernels],
@@ -82,6 +99,10 @@ class Outcome:
         }
 
 
+def _pair_s(timing: Timing) -> float:
+    return timing.seconds / timing.estimate.pairs if timing.estimate.pairs else 0.0
+
+
 def _smallest(timing: Timing) -> float:
     return math.inf if timing.smallest is None else timing.smallest
 
@@ -92,6 +113,7 @@ def conclude(
     kernels: Sequence[Kernel],
     kinks: Sequence[Difference],
     contest: Contest | None,
+    asked: Asked,
     rules: Rules,
     reasons: Mapping[tuple[str, str], str],
     stance: Stance,
@@ -106,9 +128,10 @@ def conclude(
         kernels,
         kinks,
         contest,
+        asked,
         rules,
         sorted(found, key=lambda each: verdict.COLOURS.index(each.colour)),
-        verdict.judge(kernels, found, controls),
+        verdict.judge(kernels, found, controls, timings.values()),
         _environment(head, contest),
     )
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from math import comb
 from statistics import median
 
@@ -40,6 +41,11 @@ def needed(pairs: int, level: float) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if evidence(middle, pairs) >= 1 / level else (middle + 1, high)
     return low
+
+
+def fewest(level: float) -> int:
+    """How many pairs a claim takes at this level if all of them agree."""
+    return next(pairs for pairs in count(1) if evidence(pairs, pairs) >= 1 / level)
 
 
 class Decider:
@@ -80,6 +86,11 @@ class Decider:
         shown = [claim for claim, needed in levels.items() if self.p_value(claim) <= needed]
         return min(shown, key=self.p_value) if shown else "undecided"
 
+    @property
+    def suspicion(self) -> float:
+        """The evidence of all pairs so far, not the most there has been, that the median lies above the margin."""
+        return evidence(self._counts["slower"], len(self.log_ratios))
+
     def estimate(self, level: float = 0.05) -> Estimate:
         return estimate(self.log_ratios, level)
 
@@ -102,11 +113,11 @@ def estimate(log_ratios: Sequence[float], level: float = 0.05) -> Estimate:
     ordered, pairs = sorted(log_ratios), len(log_ratios)
     if not pairs:
         return Estimate(math.nan, 0.0, math.inf, 0)
-    count = needed(pairs, level / 2)
+    agreeing = needed(pairs, level / 2)
     centre = math.exp(median(ordered))
-    if count is None:
+    if agreeing is None:
         return Estimate(centre, 0.0, math.inf, pairs)
-    return Estimate(centre, math.exp(ordered[pairs - count]), math.exp(ordered[count - 1]), pairs)
+    return Estimate(centre, math.exp(ordered[pairs - agreeing]), math.exp(ordered[agreeing - 1]), pairs)
 
 
 def holm(p_values: Sequence[float], level: float) -> list[bool]:
@@ -127,10 +138,10 @@ def smallest_effect(
 
     None where even a unanimous verdict of `cap` pairs would not suffice, or where there are no pairs to learn from.
     """
-    count = needed(cap, level)
-    if count is None or len(log_ratios) < 2:
+    agreeing = needed(cap, level)
+    if agreeing is None or len(log_ratios) < 2:
         return None
-    share = _share(count, cap, power)
+    share = _share(agreeing, cap, power)
     centre = median(log_ratios)
     residuals = sorted(each - centre for each in log_ratios)
     # Shifted by the effect, this share of the pairs must lie beyond the margin.
@@ -138,11 +149,11 @@ def smallest_effect(
     return math.expm1(math.log1p(margin) - residuals[place])
 
 
-def _share(count: int, pairs: int, power: float) -> float:
-    """The probability of a positive sign at which `count` or more of `pairs` are positive with this power."""
-    low, high = count / pairs, 1.0
+def _share(agreeing: int, pairs: int, power: float) -> float:
+    """The probability of a positive sign at which `agreeing` or more of `pairs` are positive with this power."""
+    low, high = agreeing / pairs, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        tail = sum(comb(pairs, j) * middle**j * (1 - middle) ** (pairs - j) for j in range(count, pairs + 1))
+        tail = sum(comb(pairs, j) * middle**j * (1 - middle) ** (pairs - j) for j in range(agreeing, pairs + 1))
         low, high = (low, middle) if tail >= power else (middle, high)
     return high

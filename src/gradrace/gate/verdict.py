@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -12,6 +12,7 @@ from gradrace.gate.comparing import Kernel
 from gradrace.gate.contest import Control
 from gradrace.gate.timing import Timing
 from gradrace.ledger import Difference
+from gradrace.units import counted
 
 PASS, REGRESSION, USAGE, NOTHING_MEASURED, UNFIT, CRASHED = range(6)
 """The exit codes."""
@@ -90,17 +91,22 @@ def _of_time(timing: Timing, stance: Stance) -> list[Finding]:
         severity = "red" if stance.strict else "notice"
         return [Finding(timing.id, "undecided", severity, f"it raises when it is called often: {timing.failure}")]
     if timing.judgement == "undecided":
-        return [Finding(timing.id, "undecided", "red", f"undecided: {spell(timing)}")] if stance.strict else []
+        text = f"{'seems slower' if timing.leans else 'undecided'}: {spell(timing)}"
+        severity = "red" if stance.strict else "notice"
+        return [Finding(timing.id, "undecided", severity, text)] if stance.strict or timing.leans else []
     colour = {"slower": "red", "faster": "gain"}.get(timing.judgement)
     return [Finding(timing.id, "time", colour, f"{timing.judgement}: {spell(timing)}")] if colour else []
 
 
 def spell(timing: Timing) -> str:
-    """The ratio with its interval, and the pairs that it comes from."""
+    """The ratio with its interval, and the pairs that it comes from; of a kernel that leans how many it would take."""
     found = timing.estimate
+    if not found.pairs:
+        return "not raced, the budget ended first"
     if not math.isfinite(found.high):
-        return f"{found.pairs} pairs are too few for an interval"
-    return f"{found.ratio:.3f} × the time, {found.low:.3f} to {found.high:.3f}, {found.pairs} pairs"
+        return f"{counted(found.pairs, 'pair')}, too few for an interval"
+    took = f", of the {timing.fewest} or more that red takes" if timing.leans else ""
+    return f"{found.ratio:.3f} × the time, {found.low:.3f} to {found.high:.3f}, {found.pairs} pairs{took}"
 
 
 def _reported(finding: Finding) -> Finding:
@@ -125,21 +131,36 @@ class Verdict:
     sentence: str
 
 
-def judge(kernels: Sequence[Kernel], found: Sequence[Finding], controls: Sequence[Control] = ()) -> Verdict:
+def judge(
+    kernels: Sequence[Kernel],
+    found: Sequence[Finding],
+    controls: Sequence[Control] = (),
+    timings: Collection[Timing] = (),
+) -> Verdict:
     """A clock that fails its controls says nothing; what needs no clock is judged all the same."""
     flagged = [control for control in controls if control.is_flagged]
     red = reds(found, controls)
     compared = sum(kernel.state not in ("skipped", "new", "gone") for kernel in kernels)
     new = sum(kernel.state == "new" for kernel in kernels)
     if red:
-        return Verdict("regression", REGRESSION, f"{len(red)} findings are red, of {compared} kernels compared")
+        are = "is" if len(red) == 1 else "are"
+        sentence = f"{counted(len(red), 'finding')} {are} red, of {counted(compared, 'kernel')} compared"
+        return Verdict("regression", REGRESSION, sentence)
     if flagged:
         return Verdict("machine unfit", UNFIT, _unfit(flagged[0]))
     if compared:
-        return Verdict("pass", PASS, f"{compared} kernels compared, none is red")
+        return Verdict("pass", PASS, f"{counted(compared, 'kernel')} compared, none is red{_open(timings)}")
     if new:
         return Verdict("pass", PASS, f"all new: base has none of the {new} kernels")
     return Verdict("nothing measured", NOTHING_MEASURED, "no kernel could be compared: each is skipped, or gone")
+
+
+def _open(timings: Collection[Timing]) -> str:
+    """What a pass does not say: the times that are undecided."""
+    count = sum(timing.judgement == "undecided" for timing in timings)
+    leaning = sum(timing.leans for timing in timings)
+    seem = f", and {leaning} of them {'seems' if leaning == 1 else 'seem'} slower" if leaning else ""
+    return f"; of {counted(len(timings), 'time')} {count} undecided{seem}" if count else ""
 
 
 def reds(found: Iterable[Finding], controls: Iterable[Control]) -> list[Finding]:
@@ -189,7 +210,7 @@ def as_json(kernel: Kernel, timing: Timing | None = None) -> dict[str, Any]:
 
 def timing_as_json(timing: Timing) -> dict[str, Any]:
     """base_s, head_s: medians over launches, seconds of a call; smallest: the least slowdown that would have been
-    found nine times in ten, such as 0.05.
+    found nine times in ten, such as 0.05; fewest: the pairs that `slower` takes; leans: undecided, and seems slower.
     """
     found = timing.estimate
     return {
@@ -202,10 +223,13 @@ def timing_as_json(timing: Timing) -> dict[str, Any]:
         "base_s": median(timing.base_samples) if timing.base_samples else None,
         "head_s": median(timing.head_samples) if timing.head_samples else None,
         "smallest": timing.smallest,
+        "fewest": timing.fewest,
+        "leans": timing.leans,
         "failure": timing.failure or None,
     }
 
 
-UNTIMED = dict.fromkeys(
-    ("judgement", "ratio", "low", "high", "pairs", "seconds", "base_s", "head_s", "smallest", "failure")
+UNTIMED: dict[str, None] = dict.fromkeys(
+    ("judgement", "ratio", "low", "high", "pairs", "seconds")
+    + ("base_s", "head_s", "smallest", "fewest", "leans", "failure")
 )
