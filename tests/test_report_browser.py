@@ -79,18 +79,18 @@ def fragment(tab: Tab) -> str:
 
 def test_first_all_races_stand_there_and_are_counted(at):
     assert len(at.evaluate(ROWS)) == 5
-    assert at.evaluate(COUNT) == "5 of 5 races; formulations: 13, wrong: 4"
+    assert at.evaluate(COUNT) == "5 of 5 races; 13 cases, 4 of them wrong"
     assert at.evaluate(CASES) == []
 
 
 def test_words_are_found_in_ids_sources_and_reasons(at):
     write(at, "n1000")
     assert at.evaluate(ROWS) == ["squares/vjp/n1000"]
-    assert at.evaluate(COUNT) == "1 of 5 races; formulations: 4, wrong: 1"
+    assert at.evaluate(COUNT) == "1 of 5 races; 4 cases, 1 of them wrong"
     write(at, "wrong primal")
     assert at.evaluate(ROWS) == ["squares/primal/n10"]
     write(at, CASE)
-    assert at.evaluate(COUNT) == "1 of 5 races; formulations: 1, wrong: 1"
+    assert at.evaluate(COUNT) == "1 of 5 races; 1 cases, 1 of them wrong"
     write(at, "example.org vjp")
     assert at.evaluate(ROWS) == ["squares/vjp/n10", "squares/vjp/n1000"]
     write(at, "nowhere")
@@ -146,7 +146,7 @@ def test_every_case_is_shown_on_demand_and_a_word_picks_among_them(at):
     assert len(at.evaluate(CASES)) == 13
     write(at, "wrong")
     assert at.evaluate(CASES) == ["odd", "odd", "odd", "plain"]
-    assert at.evaluate(COUNT) == "4 of 5 races; formulations: 4, wrong: 4"
+    assert at.evaluate(COUNT) == "4 of 5 races; 4 cases, 4 of them wrong"
     assert fragment(at) == "#q=wrong&all=1"
 
 
@@ -247,7 +247,7 @@ def test_of_thousands_of_rows_some_are_laid_out_and_all_are_found(tab, tmp_path)
     tab.resize(1280)
     address = save(many_results(2000), tmp_path)
     tab.visit(address)
-    assert tab.evaluate(COUNT) == "400 of 400 races; formulations: 2,000, wrong: 400"
+    assert tab.evaluate(COUNT) == "400 of 400 races; 2,000 cases, 400 of them wrong"
     assert len(tab.evaluate(ROWS)) == 100
     assert tab.evaluate("document.querySelector('.more').textContent") == "Show more (300 are left)"
     click(tab, ".more button")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradrace.report.history import MOVED, Move, moves
+from gradrace.report.history import ENOUGH, MOVED, Move, moves, told_together
 from gradrace.report.ranking import (
     crossovers,
     exponents,
@@ -15,6 +15,7 @@ from gradrace.report.ranking import (
     ladders,
     races,
     spell_interval,
+    spell_power,
     spell_ratio,
     spell_seconds,
     spell_time,
@@ -52,6 +53,14 @@ def test_a_lead_within_the_scatter_is_a_tie_of_all_that_are_so_near():
     race = only_race(*rows)
     assert not race.is_clear
     assert [standing.variant for standing in race.tied] == ["a", "b", "c"]
+
+
+def test_a_lead_is_told_against_who_ties_where_a_faster_one_is_beaten():
+    """The third scatters so widely that it may be as fast as the first, and the second may not."""
+    rows = [make_row(case("a"), 1.0, 0.01), make_row(case("b"), 1.2, 0.01), make_row(case("c"), 1.3, 0.5)]
+    race = only_race(*rows)
+    assert [standing.variant for standing in race.tied] == ["a", "c"]
+    assert (race.second.variant, race.second.is_tied) == ("c", True)
 
 
 def test_what_is_wrong_never_wins():
@@ -183,14 +192,31 @@ def test_the_law_at_the_same_other_axes_stands_beside_an_exponent(laws, declared
         (3.31, 3.19, 3.37, "3.3 ×"),
         (3.31, 3.30, 3.32, "3.31 ×"),
         (1.0213, 1.0201, 1.0219, "1.021 ×"),
-        (6210, 4310, 8410, "6,000 ×"),
-        (2.1, 0.5, 13.0, "2 ×"),
+        (6210, 4310, 8410, "6,200 ×"),
+        (2.1, 0.5, 13.0, "2.1 ×"),
         (1.0, 1.0, 1.0, "1.00 ×"),
-        (0.04, 0.01, 3.0, "0.04 ×"),
+        (0.04, 0.01, 3.0, "0.040 ×"),
+        (14.4, 11.0, 22.0, "14 ×"),
+        (144.0, 141.0, 180.0, "144 ×"),
     ],
 )
 def test_a_ratio_has_the_digits_that_its_spread_supports(ratio, low, high, text):
     assert spell_ratio(ratio, low, high) == text
+
+
+@given(st.floats(1e-3, 1e4), st.floats(0, 0.9), st.floats(0, 9))
+def test_a_rounded_ratio_stays_inside_its_interval(ratio, below, above):
+    low, high = ratio * (1 - below), ratio * (1 + above)
+    spelled = float(spell_ratio(ratio, low, high).removesuffix(" ×").replace(",", ""))
+    assert low <= spelled <= high or not low < ratio < high
+
+
+@pytest.mark.parametrize(
+    ("exponent", "sizes", "text"),
+    [(0.984, 3, "0.98"), (0.984, 2, "≈1.0"), (-0.001, 3, "0.00"), (-0.01, 2, "≈0.0"), (-0.52, 3, "−0.52")],
+)
+def test_a_power_of_two_sizes_has_a_digit_less(exponent, sizes, text):
+    assert spell_power(exponent, sizes) == text
 
 
 @pytest.mark.parametrize(
@@ -204,7 +230,7 @@ def test_an_interval_has_one_digit_more(low, high, text):
     ("median", "low", "high", "text"),
     [
         (3.67e-4, 3.5e-4, 3.8e-4, "370 µs"),
-        (9.96e-4, 9.0e-4, 11e-4, "1.0 ms"),
+        (9.96e-4, 9.0e-4, 11e-4, "1.00 ms"),
         (1.5e-9, 1.5e-9, 1.5e-9, "1.50 ns"),
         (12.0, 11.0, 14.0, "12 s"),
         (2e-7, 1e-7, 9e-6, "200 ns"),
@@ -246,6 +272,37 @@ def test_a_time_moves_beyond_the_intervals(before, after, moved):
     assert bool(moves([point(1, *before), point(2, *after)])) == moved
 
 
+def climbing(factors):
+    """The times of many formulations at two commits, each by its factor."""
+    names = [(f"v{place}", "n10", "cpu") for place in range(len(factors))]
+    return [
+        point(date, value, 0.99 * value, 1.01 * value, parameters=name)
+        for name, factor in zip(names, factors, strict=True)
+        for date, value in ((1, 1.0), (2, factor))
+    ]
+
+
+def test_a_commit_at_which_all_times_moved_is_not_blamed_for_each_of_them():
+    """What they share moved them: of a formulation only what it did beside the others counts."""
+    points = climbing([1.5] * 19 + [3.0] + [1.0])
+    down, up = sorted(moves(points), key=lambda move: move.ratio)
+    assert (up.after.parameters[0], up.is_worse, up.ratio) == ("v19", True, pytest.approx(2))
+    assert (down.after.parameters[0], down.is_worse, down.ratio) == ("v20", False, pytest.approx(1 / 1.5))
+    (told,) = told_together(points)
+    assert told.startswith("At 222222222222 the times moved as a whole, to 1.5 × (their median): ")
+
+
+def test_of_few_times_no_common_move_is_read():
+    points = climbing([1.5] * (ENOUGH - 1))
+    assert len(moves(points)) == ENOUGH - 1
+    assert told_together(points) == []
+
+
+def test_a_counter_is_what_it_is_also_where_all_times_moved():
+    ops = [point(1, 7, what="ops_forward"), point(2, 8, what="ops_forward")]
+    assert [move.after.what for move in moves([*climbing([1.5] * ENOUGH), *ops])] == ["ops_forward"]
+
+
 def test_a_counter_moves_when_it_is_another_number():
     line = [point(date, value, what="ops_forward") for date, value in ((3, 8), (1, 7), (2, 7), (4, 0))]
     latest, first = moves(line)
@@ -283,7 +340,7 @@ def test_the_summary_tells_winner_lead_wrong_ones_crossovers_and_where_it_was_ma
     assert r"f(x) = \|x\|" in lines
     ten = next(line for line in lines if line.startswith("| `vjp/n10/float64/cpu` |"))
     assert ten == (
-        "| `vjp/n10/float64/cpu` | `plain` | 10 µs | 5 × (4.1 to 6.1) `flat` | it is the baseline | – | 7 | `odd` |"
+        "| `vjp/n10/float64/cpu` | `plain` | 10 µs | 5.0 × (4.1 to 6.1) `flat` | it is the baseline | – | 7 | `odd` |"
     )
     thousand = next(line for line in lines if line.startswith("| `vjp/n1000/float64/cpu` |"))
     assert "| `flat` | 50 µs | 20 × (16.4 to 24.4) `plain` | 20 × (16.4 to 24.4) `plain` |" in thousand
@@ -313,7 +370,7 @@ def test_a_bar_or_a_tag_in_a_text_ends_no_cell():
     finding = {"id": "a|b", "what": "gradient", "colour": "red", "text": "x |y|\n<img src=x> *bold*"}
     found = Verdict("gate.json", "regression|", "base", "head", "2.13.0", [finding], [])
     text = markdown(Results(verdicts=[found]))
-    assert r"| base | head | regression\| | red 1 | – | 2.13.0 |" in text
+    assert r"| base | head | – | regression\| | red 1 | – | 2.13.0 |" in text
     assert r"- red: a\|b, x \|y\| \<img src=x> \*bold\*" in text
 
 
@@ -333,7 +390,7 @@ def test_a_bar_or_a_tag_in_a_text_ends_no_cell():
 )
 def test_what_markdown_would_read_as_its_own_is_escaped(text, written):
     found = Verdict("gate.json", text, "base", "head", "2.13.0", [], [])
-    assert f"| base | head | {written} |" in markdown(Results(verdicts=[found]))
+    assert f"| base | head | – | {written} |" in markdown(Results(verdicts=[found]))
 
 
 def test_the_summary_tells_verdicts_red_first(tmp_path):
@@ -342,8 +399,12 @@ def test_the_summary_tells_verdicts_red_first(tmp_path):
         {"id": case("odd"), "what": "gradient", "colour": "red", "text": "changed"},
     ]
     kernels = [{"id": case(name), "judgement": word} for name, word in (("a", "same"), ("b", None), ("c", "same"))]
-    text = markdown(read([write(tmp_path / "gate.json", verdict("regression", findings, kernels))]))
-    assert "| 012345678901 | working tree | regression | red 1, gain 1 | same 2 | 2.13.0+cpu |" in text
+    document = verdict("regression", findings, kernels)
+    document |= {"asked": {"pattern": "mine/*", "every": True}, "budget_s": 30, "date": "2026-11-22T08:00:00+00:00"}
+    text = markdown(read([write(tmp_path / "gate.json", document)]))
+    assert text.startswith("# What did the gate say?\n")
+    asked = "mine/\\*, every size, 30 s for times"
+    assert f"| 012345678901 | working tree | {asked} | regression | red 1, gain 1 | same 2 | 2.13.0+cpu |" in text
     assert text.index("- red: mine/odd") < text.index("- gain: mine/plain")
 
 

@@ -151,17 +151,15 @@ def _handle(look: Look, label: str) -> Line2D:
     return Line2D([], [], color=look.color, marker=look.marker, linestyle="-", label=label)
 
 
+def _plot(axes: Axes, xs: np.ndarray, ys: np.ndarray, look: Look, line: str, *, is_filled: bool) -> None:
+    fill = "full" if is_filled else "none"
+    axes.plot(xs, ys, color=look.color, marker=look.marker, linestyle=line, fillstyle=fill)
+
+
 def _draw_growth(axes: Axes, found: Phantoms) -> None:
     for i, dtype in enumerate(DTYPES):
         for j, look in enumerate(LOOKS):
-            axes.plot(
-                found.steps,
-                found.ratio[i, :, j],
-                color=look.color,
-                marker=look.marker,
-                linestyle="-" if i else "--",
-                fillstyle="full" if i else "none",
-            )
+            _plot(axes, found.steps, found.ratio[i, :, j], look, "-" if i else "--", is_filled=i > 0)
         last = found.steps[-1], found.ratio[i, -1, 0]
         axes.annotate(dtype, last, (0, -12), textcoords="offset points", ha="right", va="top", weight="bold")
     axes.axhline(1, color=BLACK, linewidth=1)
@@ -179,14 +177,7 @@ def _draw_growth(axes: Axes, found: Phantoms) -> None:
 def _draw_collapse(axes: Axes, found: Phantoms) -> None:
     for i in range(len(DTYPES)):
         for j, look in enumerate(LOOKS):
-            axes.plot(
-                found.lost[i, :, j],
-                found.constant[i, :, j],
-                color=look.color,
-                marker=look.marker,
-                linestyle="",
-                fillstyle="full" if i else "none",
-            )
+            _plot(axes, found.lost[i, :, j], found.constant[i, :, j], look, "", is_filled=i > 0)
     middle = np.median(found.constant[found.valid])
     axes.axhline(middle, color=BLACK, linewidth=1)
     axes.text(found.lost.min(), 0.012, f"line: median {middle:.2g}")

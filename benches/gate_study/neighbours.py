@@ -148,7 +148,8 @@ def pytest_reds(repository: Repository, base: str, head: str) -> dict[str, set[s
     common = (sys.executable, "-m", "pytest", "-q", "pytest_bench", "-p", "no:cacheprovider", "--benchmark-only")
     common += (f"--benchmark-storage={storage}", "--rootdir=.")
     options = {base: ["--benchmark-save=base"], head: ["--benchmark-compare"]}
-    options[head] += [f"--benchmark-compare-fail={rule.split()[-1]}" for rule in RULES.values()]
+    # One option with two values: given twice, the second takes the place of the first.
+    options[head] += ["--benchmark-compare-fail", *(rule.split()[-1] for rule in RULES.values())]
     done = None
     for commit, more in options.items():
         repository.run("git", "checkout", "-q", commit, "--", "kernels.py")

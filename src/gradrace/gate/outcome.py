@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from statistics import median
 from typing import Any
 
@@ -42,6 +43,8 @@ class Outcome:
     findings: Sequence[Finding]
     verdict: Verdict
     environment: Mapping[str, Any]
+    date: str
+    """When it was judged, in UTC, as ISO text."""
 
     @property
     def timings(self) -> Mapping[str, Timing]:
@@ -80,6 +83,7 @@ class Outcome:
         return {
             "verdict": self.verdict.word,
             "exit_code": self.verdict.exit_code,
+            "date": self.date,
             "base": {"label": self.base.label, "commit": self.base.commit, **self.base.facts},
             "head": {"label": self.head.label, "commit": self.head.commit, **self.head.facts},
             "asked": asdict(self.asked),
@@ -133,6 +137,7 @@ def conclude(
         sorted(found, key=lambda each: verdict.COLOURS.index(each.colour)),
         verdict.judge(kernels, found, controls, timings.values()),
         _environment(head, contest),
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 
 

@@ -36,7 +36,18 @@ def read_verdict(document: Document) -> Verdict:
         ],
         kernels=[kernel.content for kernel in kernels],
         environment=document.inside("environment").content if "environment" in document.content else {},
+        asked=_asked(document),
+        date=document.text("date") if "date" in document.content else "",
     )
+
+
+def _asked(document: Document) -> str:
+    """`sandwich/*, every size, 30 s`"""
+    asked = document.inside("asked").content if "asked" in document.content else {}
+    parts = [asked.get("pattern"), "every size" if asked.get("every") else ""]
+    if "budget_s" in document.content:
+        parts.append(f"{document.number('budget_s'):g} s for times")
+    return ", ".join(str(part) for part in parts if part)
 
 
 def ends(kernel: Mapping[str, Any]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from functools import partial
 
 from gradrace.report.labels import apart
 from gradrace.report.measures import complaint
-from gradrace.report.ranking import Exponent, Ladder, Line, Race, slope
+from gradrace.report.ranking import Exponent, Ladder, Line, Race, slope, spell_power
 from gradrace.report.rows import Row
 from gradrace.report.scale import Ruler, Scale, Speller, in_seconds, in_thousands
 from gradrace.report.style import (
@@ -43,8 +43,9 @@ STEP = 0.125
 """Inches from one label to the next."""
 
 KEY = (
-    "The powers are fitted by least squares, in brackets are the declared ones: beside a time the largest of a counter "
-    "that grows. Over two sizes a power is a slope without scatter."
+    "Powers are fitted by least squares, and ≈ between two sizes only, where overheads still count. In brackets the "
+    "declared power: of a counter its own, of a time that of the counter that grows fastest. +2: two more formulations "
+    "with the same counts."
 )
 
 
@@ -63,8 +64,8 @@ class Series:
 
     @property
     def exponents(self) -> str:
-        """`0.98 (1)`"""
-        fitted_one = "–" if self.slope is None else f"{self.slope:.2f}".replace("-0.00", "0.00").replace("-", "−")
+        """`0.98 (1)`, or `≈1.0 (1)` where it is weak."""
+        fitted_one = "–" if self.slope is None else spell_power(self.slope, len(self.points))
         return fitted_one if self.declared is None else f"{fitted_one} ({self.declared:g})"
 
     @property
@@ -236,8 +237,8 @@ def sentence(ladders: Sequence[Ladder], fits: Fits, left_out: int) -> str:
         own = sorted((fit for (line, _), fit in fits.items() if line == ladder.line), key=lambda fit: fit.slope)
         if own:
             axis, at = ladder.line.axis, f" at {ladder.line.at}" if ladder.line.at else ""
-            (low, first), *_, (high, last) = [(f"{axis}^{fit.slope:.2f}", fit.variant) for fit in (own[0], own[-1])]
-            ends = f"{low} ({first}) to {high} ({last})" if low != high else low
+            low, high = (f"{axis}^{spell_power(fit.slope, len(fit.sizes))}" for fit in (own[0], own[-1]))
+            ends = f"{low} ({own[0].variant}) to {high} ({own[-1].variant})" if low != high else low
             told.append(f"{axis}{at}: the time grows as {ends}")
     if left_out:
         told.append(f"{left_out} more lines of sizes are left out")

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 
+from gradrace.report.provenance import short
 from gradrace.report.rows import Point
 
 TIME = "time"
@@ -16,33 +18,74 @@ MOVED = 1.1
 it is another number."""
 
 
+ENOUGH = 20
+"""From so many times on their median is a control: what moved them all is no kernel of its own."""
+
+
 @dataclass(frozen=True)
 class Move:
-    """One number at two commits that follow each other where it was measured."""
+    """One number at two commits that follow each other where it was measured. common: the factor by which the times as
+    a whole changed between them, of which a move is told apart; 1 of what is no time.
+    """
 
     before: Point
     after: Point
+    common: float = 1.0
+
+    @property
+    def ratio(self) -> float:
+        return self.after.value / self.before.value / self.common if self.before.value > 0 else math.inf
 
     @property
     def distance(self) -> float:
         """How far it moved, up or down, on a logarithmic scale; without bound from 0 or to it."""
-        ends = self.before.value, self.after.value
-        return abs(math.log(ends[1] / ends[0])) if all(end > 0 for end in ends) else math.inf
+        return abs(math.log(self.ratio)) if 0 < self.ratio < math.inf else math.inf
 
     @property
     def is_worse(self) -> bool:
-        return self.after.value > self.before.value
+        return self.ratio > 1
 
 
 def moves(points: Iterable[Point]) -> list[Move]:
     """All that moved, the latest commit first. Numbers of one machine, Python and torch are compared."""
-    found = [
-        Move(before, after)
-        for line in lines(points).values()
-        for before, after in pairwise(line)
-        if before.commit != after.commit and _has_moved(before, after)
-    ]
-    return sorted(found, key=lambda move: -move.after.date)
+    followed = _followed(points)
+    common = _common(followed)
+    steps = [Move(*pair, common.get(_step(*pair), 1.0) if pair[1].what == TIME else 1.0) for pair in followed]
+    return sorted(filter(_has_moved, steps), key=lambda move: -move.after.date)
+
+
+def common_moves(points: Iterable[Point]) -> dict[str, list[float]]:
+    """The commits at which the times as a whole moved, the latest first, with the factor on each machine."""
+    followed = _followed(points)
+    dates = {after.commit: after.date for _, after in followed}
+    found: dict[str, list[float]] = {}
+    for (_, _, commit), factor in _common(followed).items():
+        found.setdefault(commit, []).append(factor)
+    return dict(sorted(found.items(), key=lambda pair: -dates[pair[0]]))
+
+
+_Step = tuple[tuple[str, ...], str, str]
+"""On what it was measured, and the commits before and after."""
+
+
+def _step(before: Point, after: Point) -> _Step:
+    return after.measured_on, before.commit, after.commit
+
+
+def _followed(points: Iterable[Point]) -> list[tuple[Point, Point]]:
+    """Each number at two commits that follow each other where it was measured."""
+    steps = (pair for line in lines(points).values() for pair in pairwise(line))
+    return [(before, after) for before, after in steps if before.commit != after.commit]
+
+
+def _common(followed: Iterable[tuple[Point, Point]]) -> dict[_Step, float]:
+    """The median factor of all times, where they are many and it is beyond what counts as a move."""
+    ratios: dict[_Step, list[float]] = {}
+    for before, after in followed:
+        if after.what == TIME and before.value > 0 and after.value > 0:
+            ratios.setdefault(_step(before, after), []).append(after.value / before.value)
+    factors = {step: median(each) for step, each in ratios.items() if len(each) >= ENOUGH}
+    return {step: factor for step, factor in factors.items() if not 1 / MOVED <= factor <= MOVED}
 
 
 def line_of(point: Point) -> tuple[str, ...]:
@@ -56,6 +99,16 @@ def lines(points: Iterable[Point]) -> dict[tuple[str, ...], list[Point]]:
     for point in sorted(points, key=lambda each: each.date):
         found.setdefault(line_of(point), []).append(point)
     return found
+
+
+def told_together(points: Iterable[Point]) -> list[str]:
+    """A sentence for each commit at which the times as a whole moved."""
+    return [
+        f"At {short(commit)} the times moved as a whole, to {' and '.join(f'{factor:.2g}' for factor in factors)} × "
+        "(their median): the machine, the way of measuring, or something that all kernels share. What is listed as "
+        "moved there is so beside that."
+        for commit, factors in common_moves(points).items()
+    ]
 
 
 def by_commit(found: Iterable[Move]) -> dict[str, list[Move]]:
@@ -81,10 +134,11 @@ def where(point: Point) -> str:
     return f"{point.machine}, Python {point.python}, torch {point.torch}"
 
 
-def _has_moved(before: Point, after: Point) -> bool:
-    if after.what != TIME:
-        return after.value != before.value
-    (low, high), (next_low, next_high) = interval(before), interval(after)
+def _has_moved(move: Move) -> bool:
+    if move.after.what != TIME:
+        return move.after.value != move.before.value
+    low, high = (end * move.common for end in interval(move.before))
+    next_low, next_high = interval(move.after)
     return next_low > MOVED * high or low > MOVED * next_high
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise, repeat
+from statistics import median
 
 from gradrace.report.history import TIME
 from gradrace.report.labels import apart
@@ -15,6 +16,7 @@ from gradrace.report.provenance import day, short
 from gradrace.report.rows import Point
 from gradrace.report.scale import Ruler, Scale, in_times
 from gradrace.report.style import (
+    BLACK,
     FAINT,
     GREY,
     LINE,
@@ -36,6 +38,9 @@ ABOUT = (
 )
 
 ERROR = "gradient_error"
+
+TOGETHER = "the median of all"
+MEDIAN = Look(BLACK, "", (0, (1, 1)), 1.6)
 
 NO_NUMBER = 1000
 """From here on an error is a code: there is none, or it is zero, NaN, or an exception."""
@@ -170,9 +175,20 @@ def _draw_times(sheet: Sheet, best: Sequence[Track], order: Mapping[str, float],
         )
         for track, look in zip(best, chain(LOOKS, repeat(GREY)), strict=False)
     ]
+    together = _together(drawn, order)
+    drawn.insert(0, Drawn(f"{in_times(together[-1][1])}  {TOGETHER} {len(drawn)}", MEDIAN, together))
     ruler = Ruler(Scale.over([1.0, *(value for each in drawn for _, value in each.values)]), top + HIGH, top, True)
     _draw_frame(sheet, "time over that at the first commit", ruler.ticks(in_times), order, top)
     _draw_lines(sheet, drawn, order, ruler.at, top)
+
+
+def _together(drawn: Sequence[Drawn], order: Iterable[str]) -> list[tuple[str, float]]:
+    """The median of all lines at each commit: what moves with it is no change of a kernel of its own."""
+    values: dict[str, list[float]] = {}
+    for each in drawn:
+        for commit, value in each.values:
+            values.setdefault(commit, []).append(value)
+    return [(commit, median(values[commit])) for commit in order if commit in values]
 
 
 def _draw_errors(sheet: Sheet, moved: Sequence[Track], order: Mapping[str, float], top: float) -> None:

@@ -9,15 +9,21 @@ from dataclasses import dataclass
 from gradrace.report.ranking import Race, Standing, spell_ratio
 from gradrace.report.scale import Ruler, Scale, in_times
 from gradrace.report.style import BLUE, FAINT, INK, LINE, MARGIN, OTHER, SOFT, WIDTH, Sheet, fitted
+from gradrace.units import counted
 
-TITLE = "Which formulation leads, and by how much"
+TITLE = "How far the winner is ahead of the baseline"
 
 ABOUT = "The baseline's time over the winner's in every race, one dot for each size; the largest lead first."
 
-KEY = (
-    "Blue: a clear lead; hollow: a lead within the scatter of the two times; grey: the baseline itself is fastest. "
-    "Bars: what the quartiles of both times leave of the ratio."
-)
+CLEAR, TIED, NONE = (BLUE, BLUE), ("white", BLUE), (OTHER, OTHER)
+"""Face and edge of a dot."""
+
+MEANINGS = {
+    CLEAR: "blue: a clear lead",
+    TIED: "hollow: a lead within the scatter of the two times",
+    NONE: "grey: the baseline itself is fastest",
+}
+BARS = "Bars: what the quartiles of both times leave of the ratio. Who ties with the winner stands on the page."
 
 MOST = 60
 
@@ -77,7 +83,7 @@ def draw(races: Sequence[Race], footer: str) -> Sheet:
     """One line for each family and operator."""
     shown = leads(races)[:MOST]
     high = STEP * len(shown)
-    sheet = Sheet(TITLE, ABOUT, high + BELOW, [KEY], footer)
+    sheet = Sheet(TITLE, ABOUT, high + BELOW, [_key(shown)], footer)
     left, right, top = MARGIN + NAMES + GAP, WIDTH - MARGIN - WINNERS - GAP, sheet.top
     ends = [end for lead in shown for behind in lead.behind for end in (behind.low, behind.ratio, behind.high)]
     ruler = Ruler(Scale.over([1.0, *(end for end in ends if 0 < end < math.inf)]), left, right)
@@ -90,9 +96,9 @@ def draw(races: Sequence[Race], footer: str) -> Sheet:
     rows = [(y, behind) for y, lead in zip(ys, shown, strict=True) for behind in lead.behind]
     bars = [(y, behind) for y, behind in rows if math.isfinite(behind.high)]
     sheet.rule([(ruler.at(behind.low), y, ruler.at(behind.high), y) for y, behind in bars], INK, 0.7)
-    for face, edge in ((OTHER, OTHER), ("white", BLUE), (BLUE, BLUE)):
-        same = [(ruler.at(behind.ratio), y) for y, behind in rows if _colours(behind) == (face, edge)]
-        sheet.mark([x for x, _ in same], [y for _, y in same], "o", face, edge)
+    for colours in (NONE, TIED, CLEAR):
+        same = [(ruler.at(behind.ratio), y) for y, behind in rows if _colours(behind) == colours]
+        sheet.mark([x for x, _ in same], [y for _, y in same], "o", *colours)
     for y, lead in zip(ys, shown, strict=True):
         sheet.write(MARGIN + NAMES, y, fitted(lead.name, NAMES), ha="right")
         sheet.write(right + GAP, y, fitted(lead.winners, WINNERS))
@@ -102,8 +108,15 @@ def draw(races: Sequence[Race], footer: str) -> Sheet:
 def _colours(behind: Standing) -> tuple[str, str]:
     """Of face and edge."""
     if behind.is_winner:
-        return OTHER, OTHER
-    return ("white", BLUE) if behind.is_tied else (BLUE, BLUE)
+        return NONE
+    return TIED if behind.is_tied else CLEAR
+
+
+def _key(shown: Sequence[Lead]) -> str:
+    """What the dots that are there mean."""
+    there = {_colours(behind) for lead in shown for behind in lead.behind}
+    told = "; ".join(meaning for colours, meaning in MEANINGS.items() if colours in there)
+    return f"{told[:1].upper()}{told[1:]}. {BARS}"
 
 
 def sentence(races: Sequence[Race]) -> str:
@@ -116,8 +129,8 @@ def sentence(races: Sequence[Race]) -> str:
         race, behind = max(clear, key=lambda pair: pair[1].ratio)
         most = spell_ratio(behind.ratio, behind.low, behind.high)
         told.append(f"most in {race.scenario}, where {race.standings[0].variant} is {most} as fast")
-    if wrong := len({(each.row.family, each.variant) for race in races for each in race.wrong}):
-        told.append(f"{wrong} wrong formulations are in no race")
+    if wrong := sum(len(race.wrong) for race in races):
+        told.append(f"{counted(wrong, 'wrong case')} raced nowhere")
     if len(pairs) < len(races):
         told.append(f"{len(races) - len(pairs)} races without a right baseline are not shown")
     if len(found) > MOST:

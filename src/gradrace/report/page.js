@@ -205,7 +205,7 @@ function label(found, holds, rest) {
   const wrong = cases.filter(each => each.mark === "bad").length;
   const number = value => value.toLocaleString("en");
   count.textContent = `${number(found.length)} of ${number(races.length)} races; ` +
-    `formulations: ${number(cases.length)}, wrong: ${number(wrong)}` + missing();
+    `${number(cases.length)} cases, ${number(wrong)} of them wrong` + missing();
   more.hidden = rest === 0;
   more.firstElementChild.textContent = `Show more (${number(rest)} are left)`;
   for (const column of columns) {

@@ -11,10 +11,12 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from gradrace.report import page_families, page_history, page_races
-from gradrace.report.html import Markup, element, markup
+from gradrace.report.html import Markup, element, join, markup
 from gradrace.report.page_figures import gallery
 from gradrace.report.ranking import Race, races
 from gradrace.report.rows import Bench, Results
+from gradrace.report.summary import title
+from gradrace.units import counted
 
 if TYPE_CHECKING:
     from gradrace.report.figures import Figure
@@ -22,22 +24,43 @@ if TYPE_CHECKING:
 
 def page(results: Results, figures: Sequence[Figure], folder: Path) -> str:
     """The whole text of index.html. Of each figure the smaller one of folder/figures/NAME.png and NAME.svg is in it."""
-    rows = list(results.by_id.values())
-    found = races(rows)
+    found = races(results.by_id.values())
     style, script = _part("page.css"), _part("page.js")
-    history, gate, others = _placed(figures)
+    parts = _parts(results, found, figures, folder)
     return Template(_part("page.html")).substitute(
         policy=_policy(style, script),
         style=style,
         script=script,
-        answer=_answer(found),
+        title=markup(title(results)),
+        answer=_answer(results, found),
         facts=_facts(results),
-        races=page_races.table(found),
-        families=page_families.sections(rows, found, others, folder),
-        history=page_history.history(results.points) + gallery(history, folder, is_open=True),
-        gate=page_history.gate(results) + gallery(gate, folder, is_open=True),
+        contents=join(*(element("li", element("a", name, href=f"#{key}")) for key, name, _ in parts)),
+        sections=join(*(_section(*part) for part in parts), between="\n"),
         data=page_races.data(found),
     )
+
+
+def _parts(
+    results: Results, found: Sequence[Race], figures: Sequence[Figure], folder: Path
+) -> list[tuple[str, str, Markup]]:
+    """The sections of what was given: key, heading and what stands there."""
+    history, gate, others = _placed(figures)
+    parts = []
+    if found:
+        families = page_families.sections(list(results.by_id.values()), found, others, folder)
+        parts += [("races", "The races", page_races.table(found)), ("families", "The families", families)]
+    if results.points:
+        told = join(page_history.history(results.points), gallery(history, folder, is_open=True))
+        parts.append(("history", "History over commits", told))
+    if results.verdicts:
+        told = join(page_history.gate(results), gallery(gate, folder, is_open=True))
+        parts.append(("gate", "What the gate said", told))
+    return parts
+
+
+def _section(key: str, heading: str, inside: Markup) -> Markup:
+    title = element("h2", heading, id=f"{key}-title")
+    return element("section", title, inside, id=key, aria_labelledby=f"{key}-title")
 
 
 def _placed(figures: Sequence[Figure]) -> tuple[list[Figure], list[Figure], list[Figure]]:
@@ -61,10 +84,12 @@ def _policy(style: str, script: str) -> str:
     return "; ".join(rules)
 
 
-def _answer(found: Sequence[Race]) -> Markup:
+def _answer(results: Results, found: Sequence[Race]) -> Markup:
     """The whole in three sentences at most."""
     if not found:
-        return markup("No results of the benches were given, so nothing raced.")
+        given = [("asv's numbers", results.points), ("the gate's verdicts", results.verdicts)]
+        names = " and ".join(name for name, each in given if each)
+        return markup(f"Here are {names}; no results of the benches were given, so no formulations race.")
     clear = [race for race in found if race.is_clear and race.second]
     others = [race for race in clear if race.winner is not race.baseline]
     sentences = [
@@ -78,8 +103,11 @@ def _answer(found: Sequence[Race]) -> Markup:
     )
     if told := [f"in {count:,} {what}" for count, what in rest if count]:
         sentences.append(f"Of the others {', '.join(told)}.")
-    if wrong := len({(each.row.family, each.variant) for race in found for each in race.wrong}):
-        sentences.append(f"Wrong formulations: {wrong}; they are shown, and win nothing.")
+    wrong = [each for race in found for each in race.wrong]
+    if wrong:
+        cases = len(wrong) + sum(len(race.standings) for race in found)
+        formulations = counted(len({(each.row.family, each.variant) for each in wrong}), "formulation")
+        sentences.append(f"Wrong are {len(wrong):,} of {cases:,} cases, of {formulations}: shown, and out of the race.")
     return markup(" ".join(sentences))
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 def sections(rows: Sequence[Row], found: Sequence[Race], figures: Sequence[Figure], folder: Path) -> Markup:
     """The figures over all families, then one section for each. folder: that of the report."""
     families = ranking.families(rows)
-    if not families:
-        return element("p", "No results of the benches were given.")
     jumps = element("ul", *(element("li", element("a", name, href=f"#family-{name}")) for name in families))
     over_all = gallery([figure for figure in figures if not figure.family], folder, is_open=True)
     written = [
@@ -107,7 +105,7 @@ def _exponent(each: Exponent) -> list[Markup]:
         element("th", breakable(each.variant), scope="row", class_="id"),
         element("td", each.line.operator),
         element("td", along, element("span", weak, class_="soft")),
-        element("td", _power(axis, round(each.slope, 2))),
+        element("td", axis, element("sup", ranking.spell_power(each.slope, len(each.sizes)))),
         element("td", _declared(axis, each.declared), class_="text"),
     ]
 

@@ -8,7 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradrace.report.gate_documents import ends
-from gradrace.report.history import TIME, Move, by_commit, interval, line_of, lines, moves, places, strongest, where
+from gradrace.report.history import (
+    TIME,
+    Move,
+    by_commit,
+    interval,
+    line_of,
+    lines,
+    moves,
+    places,
+    strongest,
+    told_together,
+    where,
+)
 from gradrace.report.html import Markup, breakable, element, join, table
 from gradrace.report.provenance import day, short
 from gradrace.report.ranking import spell_interval, spell_ratio, spell_seconds
@@ -26,14 +38,13 @@ Key = tuple[str, ...]
 
 def history(points: Sequence[Point]) -> Markup:
     """The commits that moved something, the latest first."""
-    if not points:
-        return element("p", "No results of asv were given.")
     measured = lines(points)
     moved = by_commit(moves(points))
     is_told = places(points) > 1
     commits = len({point.commit for point in points})
     told = f"{len(measured):,} numbers over {counted(commits, 'commit')}; {len(moved)} of the commits moved some."
-    return join(element("p", told), *(_commit(each, measured, is_told) for each in moved.values()))
+    together = [element("p", each) for each in told_together(points)]
+    return join(element("p", told), *together, *(_commit(each, measured, is_told) for each in moved.values()))
 
 
 def _commit(moved: Sequence[Move], measured: Mapping[Key, Sequence[Point]], is_told: bool) -> Markup:
@@ -75,11 +86,14 @@ def _factor(move: Move) -> str:
     small, large = sorted((move.before, move.after), key=lambda point: point.value)
     if small.value <= 0:
         return "from 0" if small is move.before else "to 0"
-    ratio = large.value / small.value
     if move.after.what != TIME:
-        return f"{ratio:.3g} ×"
-    (low, high), (large_low, large_high) = interval(small), interval(large)
-    return spell_ratio(ratio, large_low / high, large_high / low if low > 0 else math.inf)
+        return f"{large.value / small.value:.3g} ×"
+    # A time may fall less than all others did: it is told what it did beside them.
+    (low, high), (next_low, next_high) = interval(move.before), interval(move.after)
+    ends = next_low / high / move.common, next_high / low / move.common if low > 0 else math.inf
+    if move.is_worse:
+        return spell_ratio(move.ratio, *ends)
+    return spell_ratio(1 / move.ratio, 1 / ends[1], 1 / ends[0] if ends[0] > 0 else math.inf)
 
 
 def _value(point: Point) -> str:
@@ -103,18 +117,17 @@ def _spark(line: Sequence[Point]) -> Markup:
 
 def gate(results: Results) -> Markup:
     """Every verdict with its findings."""
-    if not results.verdicts:
-        return element("p", "No documents of the gate were given.")
     return join(*(_verdict(verdict, results) for verdict in results.verdicts))
 
 
 def _verdict(verdict: Verdict, results: Results) -> Markup:
     tag = element("span", verdict.verdict, class_=f"tag {VERDICTS.get(verdict.verdict, 'doubt')}")
     states = f"{short(verdict.base)} → {short(verdict.head)}"
+    told = ", ".join(part for part in (verdict.date[:10], f"torch {verdict.torch}") if part)
     return element(
         "article",
-        element("h3", tag, f" {states}"),
-        element("p", f"torch {verdict.torch}. {_counts(verdict)}", class_="soft"),
+        element("h3", tag, f" {states}", element("small", " ", verdict.asked) if verdict.asked else None),
+        element("p", f"{told}. {_counts(verdict)}", class_="soft"),
         _findings(verdict, results),
         _times(verdict),
         class_="verdict",
@@ -162,7 +175,8 @@ def _findings(verdict: Verdict, results: Results) -> Markup:
 
 def _times(verdict: Verdict) -> Markup | None:
     """The kernels that raced."""
-    raced = [kernel for kernel in verdict.kernels if kernel.get("judgement") and kernel.get("ratio")]
+    judged = [kernel for kernel in verdict.kernels if kernel.get("judgement")]
+    raced = [kernel for kernel in judged if kernel.get("ratio")]
     if not raced:
         return None
     rows = [
@@ -178,4 +192,5 @@ def _times(verdict: Verdict) -> Markup | None:
     ]
     head = ("Kernel", "Judgement", "Head / base", "Interval", "Pairs")
     inside = table(head, rows, "Kernels that raced", numbers=head[2:])
-    return element("details", element("summary", f"Times ({len(raced)})"), inside)
+    waiting = f"; the budget ended before {len(judged) - len(raced)} more" if len(judged) > len(raced) else ""
+    return element("details", element("summary", f"Times ({len(raced)}{waiting})"), inside)

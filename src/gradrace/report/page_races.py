@@ -46,13 +46,11 @@ FACETS = ("family", "operator", "dtype", "device")
 
 def table(found: Sequence[Race]) -> Markup:
     """The filters, hidden until a script can use them, and one row for each race."""
-    if not found:
-        return element("p", "No results of the benches were given.")
     caption = element(
         "caption",
         "Of each race the fastest formulation whose gradient agrees with the reference. Times are medians; below a "
         "ratio stands what the quartiles of both times leave of it, and where that holds 1 the race is a tie. Errors "
-        "are in tolerances: up to 1 agrees.",
+        "are in tolerances: up to 1 agrees. FLOPs are those that torch counts: 0 where everything is elementwise.",
     )
     head = [
         element(

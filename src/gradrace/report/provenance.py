@@ -52,6 +52,7 @@ def of_verdict(verdict: Verdict) -> str:
         f"{PurePath(verdict.file).name}: {short(verdict.base)} against {short(verdict.head)}",
         ", ".join([*machine, *counts]),
         f"torch {verdict.torch}",
+        verdict.date[:10],
     )
 
 

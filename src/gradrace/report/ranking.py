@@ -6,6 +6,7 @@ rows  ->  races (one for each scenario)  ->  ladders (scenarios that differ in o
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,8 +98,11 @@ class Race:
 
     @property
     def second(self) -> Standing | None:
-        """The next one after the winner, tied or not: its ratio is the winner's lead."""
-        return self.standings[1] if len(self.standings) > 1 else None
+        """Who bounds the winner's lead: the fastest that ties with it, else the next one. A formulation of wide scatter
+        may tie where a faster one is beaten.
+        """
+        others = self.standings[1:]
+        return next((standing for standing in others if standing.is_tied), others[0] if others else None)
 
     @property
     def baseline(self) -> Standing | None:
@@ -313,6 +317,12 @@ def slope(points: Iterable[tuple[float, float]]) -> float:
     return linear_regression(xs, ys).slope
 
 
+def spell_power(exponent: float, sizes: int) -> str:
+    """Two digits after the point, and of two sizes one: `0.98`, `≈1.0`."""
+    text = f"≈{exponent:.1f}" if sizes < ENOUGH else f"{exponent:.2f}"
+    return re.sub(r"-(?=0\.0+$)", "", text).replace("-", "−")
+
+
 def exponents(found_races: Iterable[Race]) -> list[Exponent]:
     """Of each variant on each ladder on which it stands twice or more, the slope of its time."""
     found = []
@@ -337,8 +347,11 @@ def _declared(row: Row, line: Line) -> Mapping[str, float]:
 
 
 def spell_ratio(ratio: float, low: float, high: float) -> str:
-    """The ratio with the digits that its interval supports: of the last one it spans ten at most. `3.3 ×`"""
-    return f"{_rounded(ratio, _last_digit(ratio, high - low))} ×"
+    """The ratio with the digits that its interval supports, two at least, and inside of it when rounded. `3.3 ×`"""
+    place = _last_digit(ratio, high - low, least=2)
+    while low < ratio < high and not low <= round(ratio, -place) <= high:
+        place -= 1
+    return f"{_rounded(ratio, place)} ×"
 
 
 def spell_interval(low: float, high: float) -> str:
@@ -355,8 +368,8 @@ def spell_time(time: Time) -> str:
 
 
 def spell_seconds(seconds: float, low: float, high: float) -> str:
-    """A time with the digits that its interval supports."""
-    place = _last_digit(seconds, high - low)
+    """A time with the digits that its interval supports, two at least."""
+    place = _last_digit(seconds, high - low, least=2)
     rounded = round(seconds, -place)
     unit, exponent = next((pair for pair in _UNITS if rounded >= 10.0 ** pair[1]), _UNITS[-1])
     return f"{_rounded(seconds * 10.0**-exponent, place - exponent)} {unit}"
@@ -365,12 +378,15 @@ def spell_seconds(seconds: float, low: float, high: float) -> str:
 _UNITS = (("s", 0), ("ms", -3), ("µs", -6), ("ns", -9))
 
 
-def _last_digit(number: float, width: float) -> int:
-    """The power of ten of the last digit to show: one digit at least, and three of what has no scatter."""
+def _last_digit(number: float, width: float, least: int = 1) -> int:
+    """The power of ten of the last digit to show: of it the width spans ten at most. At least so many digits, and
+    three of what has no scatter.
+    """
     first = math.floor(math.log10(number)) if number > 0 else 0
+    coarsest = first - least + 1
     if math.isinf(width):
-        return first
-    return min(first, math.floor(math.log10(width))) if width > 0 else first - 2
+        return coarsest
+    return min(coarsest, math.floor(math.log10(width))) if width > 0 else first - 2
 
 
 def _rounded(number: float, place: int) -> str:

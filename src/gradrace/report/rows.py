@@ -165,7 +165,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One document of the gate: what it said of two commits, and the kernels that moved."""
+    """One document of the gate: what it said of two commits, and the kernels that moved. asked: of which kernels, and
+    how long, where it tells; date: as ISO text.
+    """
 
     file: str
     verdict: str
@@ -177,6 +179,8 @@ class Verdict:
     kernels: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Processor, cores, threads and so on, as far as the gate has told them."""
+    asked: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True)

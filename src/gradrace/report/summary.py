@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from gradrace.report.history import TIME, Move, by_commit, interval, moves, places, strongest, where
+from gradrace.report.history import TIME, Move, by_commit, interval, moves, places, strongest, told_together, where
 from gradrace.report.ranking import (
     Crossover,
     Race,
@@ -39,7 +39,7 @@ def markdown(results: Results) -> str:
     """The whole summary. It answers first what to use, then what happened over commits."""
     rows = results.by_id.values()
     found = races(rows)
-    lines = ["# Which formulation should I use?", "", *made_on(results)]
+    lines = [f"# {title(results)}", "", *made_on(results)]
     by_family: dict[str, list[Race]] = {}
     for race in found:
         by_family.setdefault(race.family, []).append(race)
@@ -53,6 +53,13 @@ def markdown(results: Results) -> str:
     if results.points:
         lines += _of_history(results)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def title(results: Results) -> str:
+    """The question that these results answer."""
+    if results.by_id:
+        return "Which formulation should I use?"
+    return "What did the commits move?" if results.points else "What did the gate say?"
 
 
 def made_on(results: Results) -> list[str]:
@@ -155,9 +162,9 @@ def _of_verdicts(verdicts: Sequence[Verdict]) -> list[str]:
         times = ", ".join(f"{word} {count}" for word, count in sorted(judged.items())) or "–"
         found = Counter(finding["colour"] for finding in each.findings)
         said = ", ".join(f"{colour} {found[colour]}" for colour in COLOURS if found[colour]) or "–"
-        told = (each.base[:12], each.head[:12], each.verdict)
+        told = (each.base[:12], each.head[:12], each.asked or "–", each.verdict)
         rows.append([*map(_prose, told), said, _prose(times), _prose(each.torch)])
-    header = ("base", "head", "verdict", "findings", "times", "torch")
+    header = ("base", "head", "asked", "verdict", "findings", "times", "torch")
     lines = ["## The gate", "", *_table(header, rows), ""]
     for each in verdicts:
         lines += _of_findings(each)
@@ -182,6 +189,8 @@ def _of_history(results: Results) -> list[str]:
     lines = ["## Commits that moved something", ""]
     measured = f"asv measured {counted(len(commits), 'commit')}"
     lines += [f"{measured}; {len(moved) or 'none'} of them moved a number.", ""]
+    for sentence in told_together(results.points):
+        lines += [_prose(sentence), ""]
     for commit, found in moved.items():
         counts = Counter(_kind(move) for move in found)
         said = ", ".join(f"{kind}: {counts[kind]}" for kind in KINDS if counts[kind])
