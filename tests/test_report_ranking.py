@@ -289,7 +289,7 @@ def test_a_commit_at_which_all_times_moved_is_not_blamed_for_each_of_them():
     assert (up.after.parameters[0], up.is_worse, up.ratio) == ("v19", True, pytest.approx(2))
     assert (down.after.parameters[0], down.is_worse, down.ratio) == ("v20", False, pytest.approx(1 / 1.5))
     (told,) = told_together(points)
-    assert told.startswith("At 222222222222 the times moved as a whole, to 1.5 × (their median): ")
+    assert told.startswith("The times as a whole (their median) moved to 1.5 × at 222222222222: ")
 
 
 def test_of_few_times_no_common_move_is_read():

@@ -23,6 +23,10 @@ FEW = 30
 """Up to so many kernels the table of times shows all; of more those that move, or seem to."""
 
 
+SOME = 5
+"""So many gradients that are not equal to the bit are named."""
+
+
 def print_outcome(outcome: Outcome) -> None:
     """On standard output: what was compared, what is to be said, the times, the counts, and the verdict last."""
     from rich.console import Console
@@ -32,8 +36,11 @@ def print_outcome(outcome: Outcome) -> None:
         print(f"{role}: {seen.label}, gradrace from {seen.place}, torch {seen.facts['torch']}")
     _print_findings(outcome)
     _print_times(outcome)
-    for name, worst in _drifted(outcome):
+    drifted = _drifted(outcome)
+    for name, worst in drifted[:SOME]:
         print(f"not equal to the bit: {name}, {worst}")
+    if len(drifted) > SOME:
+        print(f"not equal to the bit: {len(drifted) - SOME} more, which --markdown lists")
     for line in summary(outcome):
         print(line)
     style = "green" if outcome.verdict.exit_code == 0 else "bold red"
@@ -88,9 +95,13 @@ def summary(outcome: Outcome) -> list[str]:
 
 
 def _reasons(outcome: Outcome) -> str:
-    """Why what is skipped is."""
+    """Why most of what is skipped is."""
     reasons = Counter(kernel.reason for kernel in outcome.kernels if kernel.state == "skipped")
-    return f" ({_counted(dict(reasons.most_common()))})" if reasons else ""
+    if not reasons:
+        return ""
+    (reason, count), *others = reasons.most_common()
+    more = f", and {len(others)} more reasons" if others else ""
+    return f" ({count} of them: {reason}{more})"
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -102,12 +102,16 @@ def lines(points: Iterable[Point]) -> dict[tuple[str, ...], list[Point]]:
 
 
 def told_together(points: Iterable[Point]) -> list[str]:
-    """A sentence for each commit at which the times as a whole moved."""
-    return [
-        f"At {short(commit)} the times moved as a whole, to {' and '.join(f'{factor:.2g}' for factor in factors)} × "
-        "(their median): the machine, the way of measuring, or something that all kernels share. What is listed as "
-        "moved there is so beside that."
+    """Where the times as a whole moved, in a paragraph; nothing where they did not."""
+    found = [
+        f"to {' and '.join(f'{factor:.2g}' for factor in factors)} × at {short(commit)}"
         for commit, factors in common_moves(points).items()
+    ]
+    if not found:
+        return []
+    return [
+        f"The times as a whole (their median) moved {', '.join(found)}: the machine, the way of measuring, or "
+        "something that all kernels share. A time that is listed there moved beside that."
     ]
 
 

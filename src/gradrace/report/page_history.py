@@ -52,7 +52,7 @@ def _commit(moved: Sequence[Move], measured: Mapping[Key, Sequence[Point]], is_t
     after = moved[0].after
     worse = sum(move.is_worse for move in moved)
     shown = strongest(moved, STRONGEST)
-    told = f" · {day(after.date)}: {worse:,} numbers rose, {len(moved) - worse:,} fell"
+    told = f" · {day(after.date)}: {counted(worse, 'number')} rose, {len(moved) - worse:,} fell"
     rest = f" of {len(moved):,}" if len(moved) > len(shown) else ""
     return element(
         "details",
