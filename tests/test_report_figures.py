@@ -22,7 +22,7 @@ from PIL import Image
 from gradrace.report import figures, growth_figure, history_figure, race_figure
 from gradrace.report.figures import Figure, draw
 from gradrace.report.labels import apart
-from gradrace.report.measures import coldness, error_units, gradient_ratio, roofline_fraction
+from gradrace.report.measures import Origin, coldness, error_units, gradient_ratio, roofline_fraction
 from gradrace.report.ranking import races
 from gradrace.report.rows import Bench, Law, Output, Point, Results, Roofline, Row, Time, Verdict
 from gradrace.report.scale import Ruler, Scale, in_percent, in_powers, in_seconds, in_thousands, in_times
@@ -475,15 +475,18 @@ def test_measures() -> None:
     primal, gradient = row("squares/slow/primal/n10", 1e-6), row("squares/slow/vjp/n10", 4e-6)
     assert error_units(gradient) == pytest.approx(0.01)
     assert coldness(gradient) == pytest.approx(3)
-    assert gradient_ratio(gradient, {primal.id: primal}) == pytest.approx(4)
-    assert gradient_ratio(gradient, {}) is None
-    assert gradient_ratio(primal, {primal.id: primal}) is None
+    by_id, here, then = {primal.id: primal}, Origin("2026-11-22", "b", ROOFLINE), Origin("2026-11-21", "a", ROOFLINE)
+    where = dict.fromkeys((primal.id, gradient.id), here)
+    assert gradient_ratio(gradient, by_id, where) == pytest.approx(4)
+    assert gradient_ratio(gradient, by_id, {**where, primal.id: then}) is None, "a value of another run"
+    assert gradient_ratio(gradient, {}, where) is None
+    assert gradient_ratio(primal, by_id, where) is None
     # 1000 FLOPs and 800 bytes in 4 µs, where 40000 of either are possible.
     assert roofline_fraction(gradient, ROOFLINE) == pytest.approx(1000 / 40000)
     assert roofline_fraction(replace(gradient, work={}), ROOFLINE) == pytest.approx(800 / 40000)
     assert roofline_fraction(gradient, None) is None
     wrong = row("squares/slow/vjp/n10", None)
-    assert (roofline_fraction(wrong, ROOFLINE), coldness(wrong), gradient_ratio(wrong, {})) == (None, None, None)
+    assert (roofline_fraction(wrong, ROOFLINE), coldness(wrong), gradient_ratio(wrong, {}, {})) == (None, None, None)
 
 
 @pytest.mark.parametrize(

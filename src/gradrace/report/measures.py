@@ -51,12 +51,16 @@ def roofline_fraction(row: Row, roofline: Roofline | None) -> float | None:
     return max(found, default=None)
 
 
-def gradient_ratio(row: Row, by_id: Mapping[str, Row]) -> float | None:
-    """Time of a gradient over that of the same variant's value; None for other operators, and without such a value."""
+def gradient_ratio(row: Row, by_id: Mapping[str, Row], where: Mapping[str, Origin]) -> float | None:
+    """Time of a gradient over that of the same variant's value in the same run; None for other operators, and without
+    such a value.
+    """
     if row.operator not in GRADIENTS or row.time is None:
         return None
     primal = by_id.get("/".join((row.family, row.variant, "primal", *row.words[3:])))
-    return row.time.median / primal.time.median if primal is not None and primal.time is not None else None
+    if primal is None or primal.time is None or where[primal.id] != where[row.id]:
+        return None
+    return row.time.median / primal.time.median
 
 
 def cheap_bound(rows: Sequence[Row]) -> int:

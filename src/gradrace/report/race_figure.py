@@ -186,7 +186,7 @@ def columns(blocks: Sequence[Block], by_id: Mapping[str, Row], where: Mapping[st
         Column("bytes saved", counted("saved_bytes"), in_thousands),
         Column("error / tolerance", error_units, in_powers, limit=1.0, is_error=True),
         Column("of the roofline", roofline, in_percent, limit=1.0),
-        Column(f"gradient / value (≤ {bound})", lambda row: gradient_ratio(row, by_id), in_times, limit=bound),
+        Column(f"gradient / value (≤ {bound})", lambda row: gradient_ratio(row, by_id, where), in_times, limit=bound),
         Column("first call / warm", coldness, in_times, limit=1.0),
     )
     return [column for column in every if any(column.measure(row) for row in rows) or column.is_time]
@@ -245,7 +245,7 @@ def _notes(blocks: Sequence[Block], by_id: Mapping[str, Row], where: Mapping[str
     rows = [row for block in blocks for row in block.rows]
     fractions = [roofline_fraction(row, where[row.id].roofline) or 0.0 for row in rows]
     notes = [KEY]
-    if any(gradient_ratio(row, by_id) for row in rows):
+    if any(gradient_ratio(row, by_id, where) for row in rows):
         notes.append(IN_OPERATIONS)
     if max(fractions, default=0.0) > 1:
         notes.append(IN_CACHE)
