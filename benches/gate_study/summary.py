@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from plants import PLANTED, plant_of
@@ -71,7 +72,15 @@ def _same() -> list[str]:
     ]
     controls = [row for name in ("same", "same_loaded", "slow") for row in _rows(name) if row["control"]]
     flagged = sum(row["judgement"] in ("slower", "faster") for row in controls)
-    return [*lines, "", f"Controls flagged: {flagged} of {len(controls)}."]
+    return [*lines, "", f"{_altogether()} Controls flagged: {flagged} of {len(controls)}."]
+
+
+def _altogether() -> str:
+    """Idle and loaded as one: what no run may do is the same for both."""
+    compared = [row for name in ("same", "same_loaded") for row in _rows(name) if not row["control"]]
+    red = sum(row["judgement"] == "slower" for row in compared)
+    upper = stats.binomtest(red, len(compared)).proportion_ci(0.95, "exact").high
+    return f"Together: {red} false red in {len(compared):,} comparisons, at most {upper:.2%} (95 %)."
 
 
 def _same_row(label: str, rows: Iterable[Row]) -> tuple[str, ...]:
@@ -159,7 +168,7 @@ def _together(rows: Iterable[Row]) -> dict[str, Row]:
 def _neighbours(rows: Iterable[Row]) -> list[str]:
     """What the other tools call slower, of identical code and of each plant. A run is red where any kernel is."""
     groups: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in [*rows, *_of_the_gate()]:
         groups.setdefault(row["tool"], []).append(row)
     body = []
     for tool, found in groups.items():
@@ -172,16 +181,35 @@ def _neighbours(rows: Iterable[Row]) -> list[str]:
                 f"{sum(row['red'] for row in same)} of {len(same)}",
                 f"{len(red_runs)} of {len({row['run'] for row in same})}",
                 f"{sum(row['red'] for row in slow)} of {len(slow)}",
-                f"{_median(found, 'seconds'):.1f}",
+                f"{fmean(row['seconds'] for row in found):.1f}",
             )
         )
     header = ("tool", "false red", "runs with a false red", "planted slowdowns found, of any size", "seconds a kernel")
-    return ["The neighbours, with their defaults, on the same kernels:", "", *_table(header, body)]
+    return ["The neighbours, with their defaults, and the gate on the same kernels, idle:", "", *_table(header, body)]
+
+
+def _of_the_gate() -> list[Row]:
+    """The gate's own rows as if it were a neighbour, of the runs with all kernels; what its controls took is shared."""
+    found = []
+    for head, name in (("same", "same"), ("slow", "slow")):
+        rows = _rows(name)
+        runs = {row["run"] for row in rows if "study_wide" in row["kernel"] and not row["control"]}
+        for run in sorted(runs):
+            mine = [row for row in rows if row["run"] == run]
+            kernels = [row for row in mine if not row["control"]]
+            seconds = sum(row["seconds"] for row in mine) / len(kernels)
+            facts = {"run": run, "head": head, "tool": "gradrace gate", "seconds": seconds}
+            found += [{**facts, "kernel": row["kernel"], "red": row["judgement"] == "slower"} for row in kernels]
+    return found
 
 
 def _faults(rows: Iterable[Row]) -> list[str]:
     body = [(row["fault"], row["tool"], "red" if row["red"] else "not red", row["says"]) for row in rows]
-    return ["Changes that are no slower, and wrong:", "", *_table(("change", "tool", "it is", "for its"), body)]
+    return [
+        "Changes that are wrong (and no slower, but for the kink):",
+        "",
+        *_table(("change", "tool", "it is", "for its"), body),
+    ]
 
 
 def _turns(rows: Iterable[Row]) -> list[str]:
