@@ -100,7 +100,7 @@ def _reasons(outcome: Outcome) -> str:
     if not reasons:
         return ""
     (reason, count), *others = reasons.most_common()
-    more = f", and {len(others)} more reasons" if others else ""
+    more = f", and {counted(len(others), 'more reason')}" if others else ""
     return f" ({count} of them: {reason}{more})"
 
 
@@ -139,8 +139,12 @@ def markdown(outcome: Outcome) -> str:
         rows = [(MARKS[each.colour], f"`{each.id}`", each.text) for each in outcome.findings]
         lines += [*_rows(("", "kernel", "what changed"), rows), ""]
     undecided = [each for each in outcome.timings.values() if each.judgement == "undecided" and not each.leans]
-    lines += _folded("times that are undecided", "time", [(each.id, spell(each)) for each in undecided])
-    lines += _folded("gradients that are equal within the tolerance, not to the bit", "worst entry", _drifted(outcome))
+    lines += _folded(
+        f"{counted(len(undecided), 'time')} undecided", "time", [(each.id, spell(each)) for each in undecided]
+    )
+    drifted = _drifted(outcome)
+    title = f"{counted(len(drifted), 'gradient')} equal within the tolerance, not to the bit"
+    lines += _folded(title, "worst entry", drifted)
     lines += [f"- {line}" for line in summary(outcome)]
     return "\n".join(lines) + "\n"
 
@@ -150,7 +154,7 @@ def _folded(title: str, what: str, rows: Sequence[tuple[str, str]]) -> list[str]
     if not rows:
         return []
     table = _rows(("kernel", what), [(f"`{name}`", text) for name, text in rows])
-    return [f"<details><summary>{len(rows)} {title}</summary>", "", *table, "", "</details>", ""]
+    return [f"<details><summary>{title}</summary>", "", *table, "", "</details>", ""]
 
 
 def _drifted(outcome: Outcome) -> list[tuple[str, str]]:

@@ -57,8 +57,12 @@ class Outcome:
 
     @property
     def blind(self) -> int:
-        """How many kernels were timed too little to find any slowdown."""
-        return sum(timing.smallest is None for timing in self.timings.values())
+        """How many kernels were timed too little to find any slowdown; not those that raise."""
+        return len(self._blind)
+
+    @property
+    def _blind(self) -> list[Timing]:
+        return [timing for timing in self.timings.values() if timing.smallest is None and not timing.failure]
 
     @property
     def enough_s(self) -> int | None:
@@ -68,10 +72,7 @@ class Outcome:
             return None
         # A pair of what was not raced takes about what it takes of the others.
         pair_s = median(timing.seconds / timing.estimate.pairs for timing in raced)
-        lacking = sum(
-            max(timing.fewest - timing.estimate.pairs, 0) * (_pair_s(timing) or pair_s)
-            for timing in self.timings.values()
-        )
+        lacking = sum((timing.fewest - timing.estimate.pairs) * (_pair_s(timing) or pair_s) for timing in self._blind)
         return 10 * math.ceil((self.rules.budget_s + lacking) / 10)
 
     @property
