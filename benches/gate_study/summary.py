@@ -27,6 +27,12 @@ BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 LARGE = 1.05
 """A slowdown that the gate is to find in 99 trials of 100, where the arrays of a kernel stay in a cache."""
 
+SAME = {"idle": "same", "loaded": "same_loaded", "idle, 200 s a run": "same_whole"}
+"""The files of comparisons of identical code."""
+
+WIDE = "study_wide"
+"""How the kernels begin whose arrays no cache holds."""
+
 Row = Mapping[str, Any]
 
 
@@ -62,22 +68,21 @@ def _same() -> list[str]:
         "Identical code:",
         "",
         *_table(
-            ("machine", "comparisons", "false red", "at most (95 %)", "same", "undecided", "median seconds", "runs"),
-            [
-                _same_row(label, rows)
-                for label, name in (("idle", "same"), ("loaded", "same_loaded"))
-                if (rows := _rows(name))
-            ],
+            (
+                *("machine", "comparisons", "false red", "at most (95 %)", "same", "same, in the cache"),
+                *("undecided", "median seconds", "runs"),
+            ),
+            [_same_row(label, rows) for label, name in SAME.items() if (rows := _rows(name))],
         ),
     ]
-    controls = [row for name in ("same", "same_loaded", "slow") for row in _rows(name) if row["control"]]
+    controls = [row for name in (*SAME.values(), "slow") for row in _rows(name) if row["control"]]
     flagged = sum(row["judgement"] in ("slower", "faster") for row in controls)
     return [*lines, "", f"{_altogether()} Controls flagged: {flagged} of {len(controls)}."]
 
 
 def _altogether() -> str:
-    """Idle and loaded as one: what no run may do is the same for both."""
-    compared = [row for name in ("same", "same_loaded") for row in _rows(name) if not row["control"]]
+    """All as one: what no run may do is the same for each."""
+    compared = [row for name in SAME.values() for row in _rows(name) if not row["control"]]
     red = sum(row["judgement"] == "slower" for row in compared)
     upper = stats.binomtest(red, len(compared)).proportion_ci(0.95, "exact").high
     return f"Together: {red} false red in {len(compared):,} comparisons, at most {upper:.2%} (95 %)."
@@ -86,6 +91,7 @@ def _altogether() -> str:
 def _same_row(label: str, rows: Iterable[Row]) -> tuple[str, ...]:
     compared = [row for row in rows if not row["control"]]
     counts = Counter(row["judgement"] for row in compared)
+    cached = [row["judgement"] == "same" for row in compared if not row["kernel"].startswith(WIDE)]
     upper = stats.binomtest(counts["slower"], len(compared)).proportion_ci(0.95, "exact").high
     return (
         label,
@@ -93,6 +99,7 @@ def _same_row(label: str, rows: Iterable[Row]) -> tuple[str, ...]:
         str(counts["slower"]),
         f"{upper:.2%}",
         f"{counts['same'] / len(compared):.1%}",
+        f"{fmean(cached):.1%}",
         f"{counts['undecided'] / len(compared):.1%}",
         f"{_quantile(compared, 0.5):.1f}",
         str(len({row["run"] for row in compared})),
@@ -142,7 +149,7 @@ def _in_the_cache(rows: Sequence[Row], measured: Mapping[str, Row]) -> list[str]
         row["judgement"] == "slower"
         for row in rows
         if not row["control"] and (plant_of(row["kernel"]), row["kernel"].split("/")[2]) in big
-        if "study_wide" not in row["kernel"]
+        if not row["kernel"].startswith(WIDE)
     ]
     if not found:
         return []
@@ -193,7 +200,7 @@ def _of_the_gate() -> list[Row]:
     found = []
     for head, name in (("same", "same"), ("slow", "slow")):
         rows = _rows(name)
-        runs = {row["run"] for row in rows if "study_wide" in row["kernel"] and not row["control"]}
+        runs = {row["run"] for row in rows if row["kernel"].startswith(WIDE) and not row["control"]}
         for run in sorted(runs):
             mine = [row for row in rows if row["run"] == run]
             kernels = [row for row in mine if not row["control"]]
