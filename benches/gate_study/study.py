@@ -2,7 +2,7 @@
 
     python benches/gate_study/study.py same     --runs 45              identical code in two folders
     python benches/gate_study/study.py same     --runs 22 --loaded     the same beside a process that computes in bursts
-    python benches/gate_study/study.py same     --runs 3 --whole       with the whole budget that the gate has by default
+    python benches/gate_study/study.py same     --runs 3 --whole       with the whole budget of the gate's default
     python benches/gate_study/study.py ratios   --runs 1000            the true ratio of each planted slowdown
     python benches/gate_study/study.py slow     --runs 75              planted slowdowns: found, how often, how soon
     python benches/gate_study/study.py slow     --runs 75 --kernels "study_wide/*"    of these alone
