@@ -94,6 +94,7 @@ def test_the_document_tells_the_rules_the_controls_and_the_machine(raced):
     assert {"processor", "torch", "python", "pinned_to", "allocator"} <= environment.keys()
     judged = Counter(each["judgement"] for each in document["controls"])
     counted = ", ".join(f"{name} {count}" for name, count in judged.items())
+    assert set(judged) <= {"same", "undecided"}
     assert f"controls that must tie (base against itself, and torch alone): {counted}" in output
     assert document["asked"]["pattern"] == "square/*"
 

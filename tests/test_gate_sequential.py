@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from gradrace.gate.sequential import Decider, estimate, evidence, holm, needed, smallest_effect
+from gradrace.gate.sequential import Decider, estimate, evidence, fewest, holm, needed, smallest_effect
 
 MARGIN, LEVEL = 0.03, 0.01
 FIRST = 9
@@ -133,6 +133,30 @@ def test_the_interval_covers_at_every_time_at_once():
     assert stats.binom.sf(misses - 1, trials, 0.05) > 1e-6
 
 
+@pytest.mark.parametrize("scatter", [0.01, 0.02, 0.03])
+def test_what_is_shown_to_be_the_same_has_an_interval_within_the_margin(scatter):
+    """Its two halves may be shown at different times, after which the pairs may scatter again."""
+    rng = np.random.default_rng(7)
+    for _ in range(300):
+        decider = Decider(MARGIN)
+        for each in rng.normal(0, scatter, 60):
+            decider.add(each)
+            if decider.judgement(LEVEL / 50, LEVEL) == "same":
+                break
+        found = decider.estimate(2 * LEVEL)
+        is_within = found.low > 1 / (1 + MARGIN) and found.high < 1 + MARGIN
+        assert is_within == (decider.p_value("same") <= LEVEL)
+
+
+def test_an_interval_that_its_median_has_left_is_the_last_one():
+    """Twenty pairs of one mind, and then forty of the other: what both have in common holds neither."""
+    ratios = [0.2 + 0.001 * place for place in range(20)] + [-0.2 - 0.001 * place for place in range(40)]
+    decider = Decider(MARGIN)
+    for each in ratios:
+        decider.add(each)
+    assert decider.estimate(0.02) == estimate(ratios, 0.02)
+
+
 def test_the_interval_is_made_of_order_statistics():
     found = estimate([math.log(x) for x in (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9)], 0.05)
     assert found.ratio == pytest.approx(math.sqrt(1.4 * 1.5))
@@ -144,6 +168,10 @@ def test_too_few_pairs_have_no_interval():
     assert estimate([0.0, 0.1]).low == 0.0
     assert estimate([0.0, 0.1]).high == math.inf
     assert math.isnan(estimate([]).ratio)
+
+
+def test_the_fewest_pairs_are_those_that_reach_the_level():
+    assert [fewest(level) for level in (0.05, 0.01, 0.01 / 54)] == [7, FIRST, 16]
 
 
 def test_holm_is_the_step_down_procedure():

@@ -274,6 +274,13 @@ def test_suspects_have_half_of_the_budget_at_most(monkeypatch):
     assert {each.judgement for name, each in found.items() if name != "k7"} == {"same"}
 
 
+def test_many_suspects_leave_the_others_their_half(monkeypatch):
+    """Also where a single round of theirs would take all the time."""
+    clock = Clock(monkeypatch, lambda entry: 0.0)
+    race(MANY, MANY, timing.Rules(budget_s=16), suspects={name for name in MANY if name not in ("k0", "k1")})
+    assert {"k0", "k1"} <= set(clock.order)
+
+
 def test_a_kernel_that_seems_slower_and_had_too_few_pairs_leans():
     rows = [[timing.Entry(name, timing.Decider(0.03))] for name in ("slower", "unsure", "one")]
     for row, ratio in zip(rows, (0.1, 0.029, 0.1), strict=True):

@@ -44,7 +44,7 @@ def test_what_seems_slower_is_said_and_passes_unless_somebody_is_strict():
     leaning = replace(timed("undecided", ratio=1.2), fewest=15, leans=True)
     kernels = [Kernel("k", "both", gradient=EQUAL), Kernel("m", "both", gradient=EQUAL)]
     (found,) = findings(kernels, [], {"k": leaning, "m": timed("undecided")}, {})
-    text = "seems slower: 1.200 × the time, 1.190 to 1.210, 12 pairs, of the 15 or more that red takes"
+    text = "seems slower: 1.200 × the time, 1.190 to 1.210, 12 pairs (red takes 15)"
     assert (found.id, found.what, found.colour, found.text) == ("k", "undecided", "notice", text)
     verdict = judge(kernels, [found], (), [leaning, timed("undecided"), timed("same")])
     assert (verdict.exit_code, verdict.word) == (0, "pass")
@@ -57,6 +57,11 @@ def test_what_seems_slower_is_said_and_passes_unless_somebody_is_strict():
 )
 def test_too_few_pairs(pairs, text):
     assert spell(replace(timed("undecided"), estimate=Estimate(1.0, 0.0, math.inf, pairs))) == text
+
+
+def test_what_seems_slower_with_many_pairs_lacks_those_that_agree():
+    leaning = replace(timed("undecided"), fewest=10, leans=True)
+    assert spell(leaning).endswith("12 pairs (not enough of them that agree for red)")
 
 
 def test_strict_means_that_undecided_is_red():

@@ -90,7 +90,7 @@ def test_words_are_found_in_ids_sources_and_reasons(at):
     write(at, "wrong primal")
     assert at.evaluate(ROWS) == ["squares/primal/n10"]
     write(at, CASE)
-    assert at.evaluate(COUNT) == "1 of 5 races; 1 cases, 1 of them wrong"
+    assert at.evaluate(COUNT) == "1 of 5 races; 1 case, 1 of them wrong"
     write(at, "example.org vjp")
     assert at.evaluate(ROWS) == ["squares/vjp/n10", "squares/vjp/n1000"]
     write(at, "nowhere")

@@ -127,7 +127,7 @@ def _clock(outcome: Outcome) -> list[str]:
         more = f"--budget {outcome.enough_s}" if outcome.enough_s else "a larger --budget"
         kernels = counted(outcome.blind, "kernel")
         lines.append(f"could not have seen any slowdown in {kernels}, which had too few pairs: {more} would")
-    lines.append(f"intervals: each end holds at {1 - outcome.rules.alpha:.0%}, whenever one looks")
+    lines.append(f"intervals: each end holds at {100 - 100 * outcome.rules.alpha:.6g} %, whenever one looks")
     return lines
 
 

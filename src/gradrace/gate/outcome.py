@@ -57,12 +57,16 @@ class Outcome:
 
     @property
     def blind(self) -> int:
-        """How many kernels were timed too little to find any slowdown; not those that raise."""
+        """How many kernels are undecided, and were timed too little to find any slowdown; not those that raise."""
         return len(self._blind)
 
     @property
     def _blind(self) -> list[Timing]:
-        return [timing for timing in self.timings.values() if timing.smallest is None and not timing.failure]
+        return [
+            timing
+            for timing in self.timings.values()
+            if timing.judgement == "undecided" and timing.smallest is None and not timing.failure
+        ]
 
     @property
     def enough_s(self) -> int | None:

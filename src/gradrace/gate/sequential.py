@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
 from math import comb
@@ -92,7 +92,14 @@ class Decider:
         return evidence(self._counts["slower"], len(self.log_ratios))
 
     def estimate(self, level: float = 0.05) -> Estimate:
-        return estimate(self.log_ratios, level)
+        """Of all pairs, with what the intervals after each pair have in common: they hold all at once, and so what was
+        shown after some pair stays so. Only where that leaves the median out, it is the interval after the last pair.
+        """
+        last = estimate(self.log_ratios, level)
+        found = [estimate(self.log_ratios[:pairs], level) for pairs in range(1, last.pairs + 1)]
+        low = max((each.low for each in found), default=last.low)
+        high = min((each.high for each in found), default=last.high)
+        return replace(last, low=low, high=high) if low <= last.ratio <= high else last
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,10 @@ class Entry:
 class Timing:
     """The judgement on one kernel: `slower`, `faster`, `same` or `undecided`, of second against first.
 
-    estimate: its interval lies within the margin just where `same` is shown. base_samples, head_samples: seconds of a
-    call, a number for each launch; smallest: the least slowdown that would have been found nine times in ten; seconds:
-    what the judgement took; failure: why it could not be timed; fewest: the pairs that `slower` takes at least, in a
-    suite of this size; leans: is it undecided, and its interval above the margin?
+    estimate: its interval lies within the margin where `same` is shown. base_samples, head_samples: seconds of a call,
+    a number for each launch; smallest: the least slowdown that would have been found nine times in ten; seconds: what
+    the judgement took; failure: why it could not be timed; fewest: the pairs, all of one mind, that `slower` takes in a
+    suite of this size where nothing else is; leans: is it undecided, and its interval above the margin?
     """
 
     id: str
@@ -131,7 +131,8 @@ def race(heats: Sequence[Heat], rules: Rules, report: Report, random: Random) ->
             break
         suspects = [[entry for entry in row if entry.is_suspect] for row in still_open]
         is_theirs = any(suspects) and for_suspects_s > 0
-        _round(heats, suspects if is_theirs else still_open, random, deadline)
+        until = begin + for_suspects_s if is_theirs else deadline
+        _round(heats, suspects if is_theirs else still_open, random, min(until, deadline))
         for_suspects_s -= time.monotonic() - begin if is_theirs else 0.0
     return _timings(heats, entries, rules)
 

@@ -89,7 +89,7 @@ def _of_work(kernel: Kernel, timing: Timing | None) -> list[Finding]:
 def _of_time(timing: Timing, stance: Stance) -> list[Finding]:
     if timing.failure:
         severity = "red" if stance.strict else "notice"
-        return [Finding(timing.id, "undecided", severity, f"it raises when it is called often: {timing.failure}")]
+        return [Finding(timing.id, "undecided", severity, spell(timing))]
     if timing.judgement == "undecided":
         text = f"{'seems slower' if timing.leans else 'undecided'}: {spell(timing)}"
         severity = "red" if stance.strict else "notice"
@@ -99,13 +99,17 @@ def _of_time(timing: Timing, stance: Stance) -> list[Finding]:
 
 
 def spell(timing: Timing) -> str:
-    """The ratio with its interval, and the pairs that it comes from; of a kernel that leans how many it would take."""
+    """The ratio with its interval, and the pairs that it comes from; of a kernel that leans what red would take."""
     found = timing.estimate
+    if timing.failure:
+        return f"it raises when it is called often: {timing.failure}"
     if not found.pairs:
         return "not raced, the budget ended first"
     if not math.isfinite(found.high):
         return f"{counted(found.pairs, 'pair')}, too few for an interval"
-    took = f", of the {timing.fewest} or more that red takes" if timing.leans else ""
+    is_short = found.pairs < timing.fewest
+    lacks = f"red takes {timing.fewest}" if is_short else "not enough of them that agree for red"
+    took = f" ({lacks})" if timing.leans else ""
     return f"{found.ratio:.3f} × the time, {found.low:.3f} to {found.high:.3f}, {found.pairs} pairs{took}"
 
 
@@ -157,7 +161,7 @@ def judge(
 
 def _open(timings: Collection[Timing]) -> str:
     """What a pass does not say: the times that are undecided."""
-    count = sum(timing.judgement == "undecided" for timing in timings)
+    count = sum(timing.judgement == "undecided" and not timing.failure for timing in timings)
     leaning = sum(timing.leans for timing in timings)
     seem = f", and {leaning} of them {'seems' if leaning == 1 else 'seem'} slower" if leaning else ""
     return f"; of {counted(len(timings), 'time')} {count} undecided{seem}" if count else ""

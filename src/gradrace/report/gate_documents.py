@@ -38,11 +38,12 @@ def read_verdict(document: Document) -> Verdict:
         environment=document.inside("environment").content if "environment" in document.content else {},
         asked=_asked(document),
         date=document.text("date") if "date" in document.content else "",
+        confidence=100 - 50 * document.number("interval_level") if "interval_level" in document.content else 0.0,
     )
 
 
 def _asked(document: Document) -> str:
-    """`sandwich/*, every size, 30 s`"""
+    """`sandwich/*, every size, 30 s for times`"""
     asked = document.inside("asked").content if "asked" in document.content else {}
     parts = [asked.get("pattern"), "every size" if asked.get("every") else ""]
     if "budget_s" in document.content:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -19,13 +19,15 @@ it is another number."""
 
 
 ENOUGH = 20
-"""From so many times on their median is a control: what moved them all is no kernel of its own."""
+MOST = 2 / 3
+"""Where so many times or more stand at two commits, and most of them moved to the same side, they moved as a whole, by
+their median: what moved them is no kernel of its own."""
 
 
 @dataclass(frozen=True)
 class Move:
     """One number at two commits that follow each other where it was measured. common: the factor by which the times as
-    a whole changed between them, of which a move is told apart; 1 of what is no time.
+    a whole moved between them; 1 where they did not, and of what is no time.
     """
 
     before: Point
@@ -33,17 +35,14 @@ class Move:
     common: float = 1.0
 
     @property
-    def ratio(self) -> float:
-        return self.after.value / self.before.value / self.common if self.before.value > 0 else math.inf
-
-    @property
     def distance(self) -> float:
-        """How far it moved, up or down, on a logarithmic scale; without bound from 0 or to it."""
-        return abs(math.log(self.ratio)) if 0 < self.ratio < math.inf else math.inf
+        """How far it moved beside the others, up or down, on a logarithmic scale; without bound from 0 or to it."""
+        ends = self.before.value, self.after.value
+        return abs(math.log(ends[1] / ends[0] / self.common)) if all(end > 0 for end in ends) else math.inf
 
     @property
     def is_worse(self) -> bool:
-        return self.ratio > 1
+        return self.after.value > self.before.value
 
 
 def moves(points: Iterable[Point]) -> list[Move]:
@@ -79,13 +78,17 @@ def _followed(points: Iterable[Point]) -> list[tuple[Point, Point]]:
 
 
 def _common(followed: Iterable[tuple[Point, Point]]) -> dict[_Step, float]:
-    """The median factor of all times, where they are many and it is beyond what counts as a move."""
+    """The median factor of the times, where they moved as a whole."""
     ratios: dict[_Step, list[float]] = {}
     for before, after in followed:
         if after.what == TIME and before.value > 0 and after.value > 0:
             ratios.setdefault(_step(before, after), []).append(after.value / before.value)
-    factors = {step: median(each) for step, each in ratios.items() if len(each) >= ENOUGH}
-    return {step: factor for step, factor in factors.items() if not 1 / MOVED <= factor <= MOVED}
+    return {step: median(each) for step, each in ratios.items() if len(each) >= ENOUGH and _is_whole(each)}
+
+
+def _is_whole(ratios: Sequence[float]) -> bool:
+    rose, fell = (sum(each) / len(ratios) for each in zip(*((r > MOVED, r < 1 / MOVED) for r in ratios), strict=True))
+    return max(rose, fell) >= MOST
 
 
 def line_of(point: Point) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ def told_together(points: Iterable[Point]) -> list[str]:
         return []
     return [
         f"The times as a whole (their median) moved {', '.join(found)}: the machine, the way of measuring, or "
-        "something that all kernels share. A time that is listed there moved beside that."
+        "something that kernels share. A time that is listed there moved further than that, or the other way."
     ]
 
 
@@ -141,9 +144,11 @@ def where(point: Point) -> str:
 def _has_moved(move: Move) -> bool:
     if move.after.what != TIME:
         return move.after.value != move.before.value
-    low, high = (end * move.common for end in interval(move.before))
-    next_low, next_high = interval(move.after)
-    return next_low > MOVED * high or low > MOVED * next_high
+    (low, high), (next_low, next_high) = interval(move.before), interval(move.after)
+    # By itself, and beside all others, to the same side.
+    rose = min(1, 1 / move.common) * next_low > MOVED * high
+    fell = low > MOVED * next_high * max(1, 1 / move.common)
+    return rose or fell
 
 
 def interval(point: Point) -> tuple[float, float]:

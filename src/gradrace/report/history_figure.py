@@ -16,7 +16,6 @@ from gradrace.report.provenance import day, short
 from gradrace.report.rows import Point
 from gradrace.report.scale import Ruler, Scale, in_times
 from gradrace.report.style import (
-    BLACK,
     FAINT,
     GREY,
     LINE,
@@ -40,7 +39,10 @@ ABOUT = (
 ERROR = "gradient_error"
 
 TOGETHER = "the median of all"
-MEDIAN = Look(BLACK, "", (0, (1, 1)), 1.6)
+MEDIAN = Look(SOFT, "", (0, (1, 1)), 2.0)
+
+FEW = 5
+"""From so many lines on their median is drawn."""
 
 NO_NUMBER = 1000
 """From here on an error is a code: there is none, or it is zero, NaN, or an exception."""
@@ -175,20 +177,24 @@ def _draw_times(sheet: Sheet, best: Sequence[Track], order: Mapping[str, float],
         )
         for track, look in zip(best, chain(LOOKS, repeat(GREY)), strict=False)
     ]
-    together = _together(drawn, order)
-    drawn.insert(0, Drawn(f"{in_times(together[-1][1])}  {TOGETHER} {len(drawn)}", MEDIAN, together))
+    if len(drawn) >= FEW:
+        together = _together(drawn, order)
+        drawn.insert(0, Drawn(f"{in_times(together[-1][1])}  {TOGETHER} {len(drawn)}", MEDIAN, together))
     ruler = Ruler(Scale.over([1.0, *(value for each in drawn for _, value in each.values)]), top + HIGH, top, True)
     _draw_frame(sheet, "time over that at the first commit", ruler.ticks(in_times), order, top)
     _draw_lines(sheet, drawn, order, ruler.at, top)
 
 
 def _together(drawn: Sequence[Drawn], order: Iterable[str]) -> list[tuple[str, float]]:
-    """The median of all lines at each commit: what moves with it is no change of a kernel of its own."""
-    values: dict[str, list[float]] = {}
+    """From commit to commit the median step of all lines that have both: what moves with it is no change of a kernel of
+    its own. A line that begins later moves nothing.
+    """
+    steps: dict[str, list[float]] = {}
     for each in drawn:
-        for commit, value in each.values:
-            values.setdefault(commit, []).append(value)
-    return [(commit, median(values[commit])) for commit in order if commit in values]
+        for (_, value), (commit, following) in pairwise(each.values):
+            steps.setdefault(commit, []).append(following / value)
+    level = 1.0
+    return [(commit, level := level * median(steps.get(commit, [1.0]))) for commit in order]
 
 
 def _draw_errors(sheet: Sheet, moved: Sequence[Track], order: Mapping[str, float], top: float) -> None:

@@ -205,7 +205,7 @@ function label(found, holds, rest) {
   const wrong = cases.filter(each => each.mark === "bad").length;
   const number = value => value.toLocaleString("en");
   count.textContent = `${number(found.length)} of ${number(races.length)} races; ` +
-    `${number(cases.length)} cases, ${number(wrong)} of them wrong` + missing();
+    `${number(cases.length)} case${cases.length === 1 ? "" : "s"}, ${number(wrong)} of them wrong` + missing();
   more.hidden = rest === 0;
   more.firstElementChild.textContent = `Show more (${number(rest)} are left)`;
   for (const column of columns) {

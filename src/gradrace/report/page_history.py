@@ -88,12 +88,8 @@ def _factor(move: Move) -> str:
         return "from 0" if small is move.before else "to 0"
     if move.after.what != TIME:
         return f"{large.value / small.value:.3g} ×"
-    # A time may fall less than all others did: it is told what it did beside them.
-    (low, high), (next_low, next_high) = interval(move.before), interval(move.after)
-    ends = next_low / high / move.common, next_high / low / move.common if low > 0 else math.inf
-    if move.is_worse:
-        return spell_ratio(move.ratio, *ends)
-    return spell_ratio(1 / move.ratio, 1 / ends[1], 1 / ends[0] if ends[0] > 0 else math.inf)
+    (low, high), (large_low, large_high) = interval(small), interval(large)
+    return spell_ratio(large.value / small.value, large_low / high, large_high / low if low > 0 else math.inf)
 
 
 def _value(point: Point) -> str:
@@ -175,7 +171,7 @@ def _findings(verdict: Verdict, results: Results) -> Markup:
 
 def _times(verdict: Verdict) -> Markup | None:
     """The kernels that raced."""
-    judged = [kernel for kernel in verdict.kernels if kernel.get("judgement")]
+    judged = [kernel for kernel in verdict.kernels if kernel.get("judgement") and not kernel.get("failure")]
     raced = [kernel for kernel in judged if kernel.get("ratio")]
     if not raced:
         return None
@@ -191,6 +187,7 @@ def _times(verdict: Verdict) -> Markup | None:
         for kernel in raced
     ]
     head = ("Kernel", "Judgement", "Head / base", "Interval", "Pairs")
-    inside = table(head, rows, "Kernels that raced", numbers=head[2:])
+    each = f"; each end of an interval holds at {verdict.confidence:.4g} %" if verdict.confidence else ""
+    inside = table(head, rows, f"Kernels that raced{each}", numbers=head[2:])
     waiting = f"; the budget ended before {len(judged) - len(raced)} more" if len(judged) > len(raced) else ""
     return element("details", element("summary", f"Times ({len(raced)}{waiting})"), inside)

@@ -349,7 +349,7 @@ def _declared(row: Row, line: Line) -> Mapping[str, float]:
 def spell_ratio(ratio: float, low: float, high: float) -> str:
     """The ratio with the digits that its interval supports, two at least, and inside of it when rounded. `3.3 ×`"""
     place = _last_digit(ratio, high - low, least=2)
-    while low < ratio < high and not low <= round(ratio, -place) <= high:
+    while low < high and low <= ratio <= high and not low <= round(ratio, -place) <= high and place > -15:
         place -= 1
     return f"{_rounded(ratio, place)} ×"
 

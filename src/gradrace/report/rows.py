@@ -166,7 +166,7 @@ class Point:
 @dataclass(frozen=True)
 class Verdict:
     """One document of the gate: what it said of two commits, and the kernels that moved. asked: of which kernels, and
-    how long, where it tells; date: as ISO text.
+    how long, where it tells; date: as ISO text; confidence: of each end of an interval, in per cent, 0 where unknown.
     """
 
     file: str
@@ -181,6 +181,7 @@ class Verdict:
     """Processor, cores, threads and so on, as far as the gate has told them."""
     asked: str = ""
     date: str = ""
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True)
