@@ -8,7 +8,8 @@ import torch
 
 from gradrace.declare import size
 from gradrace.families import circle_reparam
-from gradrace.families.circle_reparam import closed_form, distance, eigh, gradient_descent, jacobi_angle, newton
+from gradrace.families.circle_reparam import SOLVERS, closed_form, distance, newton
+from gradrace.families.endpoints import classify
 
 STEP = 1e-30
 
@@ -51,8 +52,8 @@ def test_extrema_on_the_circle_are_eigenvalues(numbers):
 def test_a_known_matrix():
     """((2, 1), (1, 2)) has the eigenvalues 1 at (1, −1) and 3 at (1, 1)."""
     A, theta = torch.tensor([[[2, 1], [1, 2]]]).double(), torch.tensor([0.3]).double()
-    for solver in (jacobi_angle, eigh, gradient_descent):
-        found = solver(theta, A)
+    for solver in ("jacobi_angle", "eigh", "gradient_descent"):
+        found = SOLVERS[solver](theta, A).x
         assert math.isclose(closed_form(found, A)[0].item(), 1, rel_tol=1e-14)
         assert math.isclose(math.tan(found), -1, rel_tol=1e-7)
 
@@ -67,10 +68,10 @@ def test_the_sign_of_the_solution_is_free(numbers, inputs):
 def test_newton_finds_a_maximum_as_often_as_a_minimum(numbers, inputs):
     """The map θ − g′/g″ is the same after a quarter turn, which exchanges them."""
     theta, A = inputs
-    found = newton(theta, A)
+    found = newton(theta, A).x
     assert closed_form(found, A)[1][0].abs().max() < 1e-7
     minima = distance(numbers, found.numpy()) < 1e-6
-    turned = distance(numbers, newton(theta + math.pi / 2, A).numpy()) < 1e-6
+    turned = distance(numbers, newton(theta + math.pi / 2, A).x.numpy()) < 1e-6
     assert 10 < minima.sum() < 40
     assert (minima != turned).all()
 
@@ -89,5 +90,39 @@ def test_every_descent_arrives_from_everywhere(solver, numbers, inputs):
     """But from a maximum itself, where the slope is zero: a thousandth beside it is enough."""
     _, A = inputs
     theta = torch.from_numpy(numbers["solution"]) + math.pi / 2 + 1e-3
-    found = getattr(circle_reparam, solver)(theta, A)
+    found = SOLVERS[solver](theta, A).x
     assert distance(numbers, found.numpy()).max() < 1e-6
+
+
+# ---- where they end ----
+
+
+def test_known_points_are_told_apart():
+    """((2, 1), (1, 2)): the minimum 1 at (1, −1), either way round, the maximum 3 at (1, 1)."""
+    due = {
+        -math.pi / 4: "solution",
+        3 * math.pi / 4: "solution",
+        math.pi / 4: "saddle",
+        -3 * math.pi / 4: "saddle",
+        0.3: "unfinished",
+        -math.pi / 4 + 0.01: "unfinished",
+        math.nan: "infinity",
+    }
+    A = torch.tensor([[2, 1], [1, 2]]).double().expand(len(due), 2, 2)
+    here = circle_reparam.landscape(A, torch.full((len(due),), -math.pi / 4).double())
+    theta = torch.tensor(list(due)).double()
+    assert classify(here, theta) == list(due.values())
+    assert np.allclose(here.residual(theta)[:3], [1, 1, 3])
+
+
+def test_the_race_tells_the_fates_apart(numbers, inputs):
+    rows = {row.solver: row for row in circle_reparam.race(*inputs, torch.from_numpy(numbers["solution"]))}
+    assert list(rows) == list(SOLVERS)
+    kinds = {solver: row.kinds for solver, row in rows.items()}
+    by_newton = kinds.pop("newton")
+    assert by_newton.keys() == {"solution", "saddle"}
+    assert 10 < by_newton["saddle"] < 40
+    assert all(each == {"solution": 50} for each in kinds.values())
+    assert rows["newton"].iterations <= rows["newton_downhill"].iterations < rows["gradient_descent"].iterations < 50
+    assert rows["eigh"].iterations == rows["jacobi_angle"].iterations == 0
+    assert all(rows[solver].distance < 1e-8 for solver in kinds)

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from gradrace.families.descent import Descent, descend, levenberg_marquardt, newton_like
-from gradrace.families.endpoints import KINDS, Landscape, classify, tabulate
+from gradrace.families import FAMILIES, beale, circle_reparam, lowrank, mse_linear, phase_retrieval
+from gradrace.families.descent import Descent, descend, fixed, levenberg_marquardt, newton_like, of_results, together
+from gradrace.families.endpoints import KINDS, Landscape, by_newton_step, classify, nowhere, tabulate
 
 
 def column(*values):
@@ -138,11 +140,20 @@ def test_a_point_without_a_residual_is_never_accepted():
 # ---- end points ----
 
 TILT = 0.2
+
+
+def to_the_lower_well(x):
+    return (x - torch.tensor([-1.0241, 0.0])).norm(dim=-1)
+
+
 WELLS = Landscape(
     residual=lambda x: (x[:, 0] ** 2 - 1) ** 2 + TILT * x[:, 0] + x[:, 1] ** 2,
-    distance=lambda x: (x - torch.tensor([-1.0241, 0.0])).norm(dim=-1),
-    gradient=lambda x: torch.stack((4 * x[:, 0] * (x[:, 0] ** 2 - 1) + TILT, 2 * x[:, 1]), dim=-1),
-    hessian=lambda x: torch.diag_embed(torch.stack((12 * x[:, 0] ** 2 - 4, torch.full_like(x[:, 0], 2.0)), dim=-1)),
+    distance=to_the_lower_well,
+    critical=by_newton_step(
+        lambda x: torch.stack((4 * x[:, 0] * (x[:, 0] ** 2 - 1) + TILT, 2 * x[:, 1]), dim=-1),
+        lambda x: torch.diag_embed(torch.stack((12 * x[:, 0] ** 2 - 4, torch.full_like(x[:, 0], 2.0)), dim=-1)),
+        to_the_lower_well,
+    ),
     far=1e3,
 )
 """(u² − 1)² + u/5 + v²: the lower well at u = −1.0241 is the solution, the other at 0.9740, a saddle at 0.0501."""
@@ -172,3 +183,54 @@ def test_the_table_has_medians_and_counts():
     assert row.residual == sorted(WELLS.residual(POINTS[:3]).tolist())[1]
     assert row.distance == WELLS.distance(POINTS[:3])[2]
     assert row.kinds == {"solution": 1, "minimum": 1, "saddle": 1}
+
+
+def test_a_family_may_have_its_own_notion_of_a_critical_point():
+    """Of any shape of x, and none at all where the function is convex."""
+
+    def flat(x, close):
+        size = x.flatten(1).norm(dim=-1)
+        return (size - 5).abs() <= close, size < 5
+
+    kept = Landscape(lambda x: x.sum((1, 2)), lambda x: x.abs().amax((1, 2)), flat, far=100)
+    x = torch.tensor([0, 2.5, 2.4999, 1, 50, math.nan]).double()[:, None, None].expand(6, 2, 2)
+    assert classify(kept, x) == ["solution", "saddle", "minimum", "unfinished", "infinity", "infinity"]
+    convex = Landscape(kept.residual, kept.distance, nowhere, far=100)
+    assert classify(convex, x) == ["solution", *["unfinished"] * 3, "infinity", "infinity"]
+
+
+# ---- solvers as descents ----
+
+
+def test_single_descents_make_a_batch():
+    ends = [fixed(torch.full((2,), float(k)), iterations=k, starts=1, stopped=k > 0) for k in range(3)]
+    found = together(ends)
+    assert found.x.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert (found.iterations.tolist(), found.stopped.tolist()) == ([0, 1, 2], [False, True, True])
+
+
+def test_results_of_scipy_count_their_evaluations():
+    class Result(dict):
+        x = np.ones(2)
+
+    found = of_results([Result(nfev=7, success=True), Result(nfev=9, success=False)])
+    assert (found.iterations.tolist(), found.stopped.tolist()) == ([7, 9], [True, False])
+    assert torch.equal(found.x, torch.ones(2, 2).double())
+
+
+SOLVING = [
+    (beale.beale, beale.SOLVERS),
+    (circle_reparam.circle_reparam, circle_reparam.SOLVERS),
+    (lowrank.lowrank, lowrank.SOLVERS),
+    (mse_linear.mse_linear, mse_linear.SOLVERS),
+    (phase_retrieval.phase_retrieval, phase_retrieval.SOLVERS),
+]
+
+
+@pytest.mark.parametrize(("family", "solvers"), SOLVING, ids=lambda each: getattr(each, "name", ""))
+def test_every_variant_that_solves_takes_part_in_the_race(family, solvers):
+    assert list(solvers) == [each.name for each in family.variants if each.computes == "solve"]
+
+
+def test_every_family_that_solves_has_a_race():
+    assert {family.name for family in FAMILIES if "solve" in family.operators} == {family.name for family, _ in SOLVING}

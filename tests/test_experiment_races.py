@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from experiment_scripts import script
+from gradrace import families
 from gradrace.families import hypergradient, lowrank
 
 FIGURES = {
@@ -252,3 +253,60 @@ def test_descents_end_where_the_notes_have_them(data):
     assert sorted(finals[2]) == pytest.approx([-3.29595926, -2.85507], abs=1e-5)
     due = [-3.1216740269, -3.1182930066, -1.5404819697, -1.2083705081, -0.1211516193]
     assert [final[-1] for final in finals[3:]] == pytest.approx(due, abs=1e-5)
+
+
+# ---- where solvers end ----
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("solver_endpoints")
+    script("solver_endpoints").main(["--small", "--output", str(folder)])
+    assert [path.name for path in folder.iterdir()] == ["solver_endpoints.json"]
+    return json.loads((folder / "solver_endpoints.json").read_text(encoding="utf-8"))
+
+
+def test_every_family_has_a_row_for_each_solver(endings):
+    assert endings["command"] == "python benches/experiments/solver_endpoints.py --small"
+    assert endings["environment"]["threads"] == 1
+    assert {"processor", "torch", "commit"} <= endings["environment"].keys()
+    due = {family: set(getattr(families, family).SOLVERS) for family in ("lowrank", "phase_retrieval", "mse_linear")}
+    due |= {"circle_reparam": set(families.circle_reparam.SOLVERS)}
+    due |= {"gd_1d": {each.__name__ for each in families.gd_1d.DESCENTS}}
+    found: dict[str, set[str]] = {}
+    for row in endings["rows"]:
+        found.setdefault(row["family"], set()).add(row["solver"])
+        assert sum(row["kinds"].values()) == row["starts"]
+    assert found == due
+
+
+def test_what_is_direct_ends_at_the_solution_from_everywhere(endings):
+    direct = [row for row in endings["rows"] if row["iterations"] <= 1]
+    assert {row["solver"] for row in direct} == {
+        *("svd", "svd_lowrank", "eigh_of_gram", "eigh", "jacobi_angle"),
+        *("cholesky_preconditioner", "normal_equations", "lstsq"),
+    }
+    assert all(row["kinds"] == {"solution": row["starts"]} and row["distance"] < 1e-12 for row in direct)
+
+
+def test_descents_end_where_their_steps_let_them(endings):
+    rows = {(row["from"], row["solver"]): row for row in endings["rows"]}
+    assert rows["cosine, notes", "backward"]["kinds"] == {"minimum": 3, "unfinished": 2}
+    assert rows["absolute, notes", "closed_orbit"]["kinds"] == {"solution": 2}
+    assert rows["normal", "harmonic"]["kinds"] == {"unfinished": 3}
+    assert rows["uniform", "newton"]["kinds"].keys() == {"solution", "saddle"}
+    assert rows["Iris, uniform", "descent_sgd"]["kinds"] == rows["Iris, uniform", "descent_autograd"]["kinds"]
+    assert rows["random", "newton"]["kinds"]["minimum"] > 0
+
+
+def test_the_starts_on_iris_are_the_published_ones():
+    W, rng = script("solver_endpoints").published(3), np.random.RandomState(3)
+    assert np.array_equal(W[:150], rng.rand(150, 2))
+    assert np.array_equal(W[150:].T, rng.rand(2, 4))
+
+
+def test_a_median_that_is_not_finite_is_written_as_none():
+    module = script("solver_endpoints")
+    row = module.Row("mine", 2, 1.0, math.nan, math.inf, {"infinity": 2})
+    (written,) = module.as_json({("family", "start"): [row]})
+    assert (written["residual"], written["distance"], written["kinds"]) == (None, None, {"infinity": 2})

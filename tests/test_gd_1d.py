@@ -6,9 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 
 from gradrace.cases import all_cases
-from gradrace.families import gd_1d
+from gradrace.families import endpoints, gd_1d
 from gradrace.families.gd_1d import (
     GAP,
     OBJECTIVES,
@@ -215,6 +216,54 @@ def test_a_step_over_two_over_the_curvature_ends_in_a_two_cycle():
     for step, repels in ((0.04, False), (0.0415, True)):
         moved = python_floats(starts(-3.121483710037 + 1e-6), "cosine", step, 100).item()
         assert (abs(moved + 3.121483710037) > 1e-6) == repels
+
+
+# ---- where they end ----
+
+
+def test_known_points_are_told_apart():
+    """Valleys by −3.1215 and −1.5292, the top between them, and the kink at 0, near which a descent swings."""
+
+    def slope(x):
+        return OBJECTIVES["cosine"].slope(gd_1d.FLOATS, x)
+
+    top = brentq(slope, -2.9, -1.8)
+    assert slope(top - 0.01) > 0 > slope(top + 0.01)
+    due = {
+        0.0: "solution",
+        -0.003: "solution",
+        -3.121483710037: "minimum",
+        -1.529166939939: "minimum",
+        top: "saddle",
+        ENDS[-1.0]: "unfinished",
+        ENDS[-0.5]: "unfinished",
+        1e4: "infinity",
+        math.nan: "infinity",
+    }
+    assert endpoints.classify(gd_1d.landscape("cosine"), starts(*due), gd_1d.CLOSE) == list(due.values())
+    due = {4.5: "solution", 4.4: "unfinished", 0.0: "unfinished", -math.inf: "infinity"}
+    assert endpoints.classify(gd_1d.landscape("absolute"), starts(*due), gd_1d.CLOSE) == list(due.values())
+
+
+def test_the_race_from_the_notes_starts():
+    """Three in valleys and two on their way after 150 steps; after 5000 only the last has found the global minimum."""
+    rows = gd_1d.race(starts(*ENDS), "cosine", 150)
+    assert [row.solver for row in rows] == [each.__name__ for each in gd_1d.DESCENTS if each is not closed_orbit]
+    assert all(row.kinds == {"minimum": 3, "unfinished": 2} and row.iterations == 150 for row in rows)
+    (row,) = gd_1d.race(starts(*ENDS), "cosine", 5000, names=("closed_slope",))
+    assert row.kinds == {"minimum": 4, "solution": 1}
+    (row,) = gd_1d.race(starts(-3.5), "cosine", 150, step=0.05, names=("python_floats",))
+    assert row.kinds == {"unfinished": 1}
+
+
+def test_the_race_to_the_convex_minimum():
+    rows = gd_1d.race(starts(0, 10, dtype=torch.float32), "absolute", 150)
+    assert len(rows) == len(gd_1d.DESCENTS)
+    assert all(row.kinds == {"solution": 2} for row in rows)
+    distances = {row.solver: row.distance for row in rows}
+    assert distances["closed_slope"] == 4.5 - 4.499998092651367
+    (row,) = gd_1d.race(starts(0, 10), "absolute", 40, names=("in_place",))
+    assert row.kinds == {"unfinished": 2}
 
 
 # ---- the derivative of a descent ----

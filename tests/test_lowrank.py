@@ -10,6 +10,7 @@ import torch
 from gradrace.cases import all_cases
 from gradrace.declare import size
 from gradrace.families import lowrank
+from gradrace.families.endpoints import classify
 from gradrace.families.iris import centred_iris
 from gradrace.families.lowrank import closed_form, eckart_young, gram, mean_reduction, mse_loss
 from gradrace.verify import SOLVED_WITHIN, verify, wilson_interval
@@ -263,3 +264,74 @@ def test_the_gram_form_loses_digits_and_saves_a_third_of_the_products():
     }
     assert flops["mse_loss"] == flops["closed_form"] == 6 * m * n * r
     assert flops["gram"] == 4 * m * n * r + 4 * (m + n) * r * r
+
+
+# ---- where they end ----
+
+
+def kind_of(U, V):
+    (kind,) = classify(lowrank.landscape(IRIS, 2), stacked(U, V)[None])
+    return kind
+
+
+def test_which_singular_values_are_kept_is_the_kind():
+    """Whatever the gauge. The Hessian is singular at each of these points."""
+    assert {which: kind_of(*kept(*which)) for which in [(0, 1), (), (0,), (1,), (3,), (0, 2), (2, 3)]} == {
+        (0, 1): "solution",
+        **dict.fromkeys([(), (0,), (1,), (3,), (0, 2), (2, 3)], "saddle"),
+    }
+    G = torch.tensor([[2.0, 1.0], [0.5, 3.0]]).double()
+    for which, kind in (((0, 1), "solution"), ((0,), "saddle")):
+        U, V = kept(*which)
+        assert kind_of(U @ G, torch.linalg.solve(G, V)) == kind
+    U, V = kept(0, 1)
+    assert kind_of(1e3 * U, V / 1e3) == "solution"
+
+
+def test_what_is_no_critical_point_is_unfinished():
+    """Also the product of a saddle by factors of which one has a column that the other does not use."""
+    U, V = kept(0)
+    beside = torch.linalg.svd(IRIS, full_matrices=False)[0][:, 1]
+    assert kind_of(U + 3 * torch.stack((0 * beside, beside), dim=1), V) == "unfinished"
+    assert kind_of(1.1 * U, V) == "unfinished"
+    assert kind_of(*published_start()) == "unfinished"
+    assert kind_of(math.nan * U, V) == kind_of(1e9 * U, V) == kind_of(math.inf * U, V) == "infinity"
+
+
+@pytest.mark.parametrize("name", ["descent_autograd", "descent_sgd", "descent_closed_form"])
+def test_a_batch_descends_as_its_starts_do(name, monkeypatch):
+    monkeypatch.setattr(lowrank, "EPOCHS", 30)
+    W = stacked(*batch_of_starts(3))
+    together = getattr(lowrank, name)(W, IRIS)
+    assert torch.allclose(together, torch.stack([getattr(lowrank, name)(each, IRIS) for each in W]), rtol=1e-11)
+
+
+def test_small_steps_are_still_at_the_saddle(monkeypatch):
+    """A thousand epochs by 0.001: the loss is that of rank one, 51.36, and hardly falls."""
+    monkeypatch.setattr(lowrank, "RATE", 0.001)
+    (row,) = lowrank.race(stacked(*batch_of_starts()), IRIS, ("descent_closed_form",))
+    assert math.isclose(row.residual, LIMITS[1], abs_tol=0.3)
+    assert row.kinds["saddle"] >= 15
+    assert row.kinds.keys() <= {"saddle", "unfinished"}
+
+
+def test_steps_past_the_edge_run_away(monkeypatch):
+    monkeypatch.setattr(lowrank, "RATE", 0.02)
+    (row,) = lowrank.race(stacked(*batch_of_starts()), IRIS, ("descent_closed_form",))
+    assert row.kinds["infinity"] >= 10
+
+
+def test_the_race_tells_the_fates_apart():
+    """Fifty published starts: the homework's epochs are too few for some, and nothing else ends elsewhere."""
+    names = ("descent_closed_form", "alternating_least_squares", "svd", "svd_lowrank", "eigh_of_gram")
+    rows = {row.solver: row for row in lowrank.race(stacked(*batch_of_starts(50)), IRIS, names)}
+    assert tuple(rows) == names
+    descent = rows.pop("descent_closed_form")
+    assert descent.iterations == 1000
+    assert descent.kinds.keys() == {"solution", "unfinished"}
+    assert 5 < descent.kinds["unfinished"] < 45
+    assert math.isclose(descent.residual, LIMITS[2], rel_tol=1e-4)
+    assert all(row.kinds == {"solution": 50} for row in rows.values())
+    assert all(math.isclose(row.residual, LIMITS[2], rel_tol=1e-9) for row in rows.values())
+    assert [rows[name].iterations for name in names[2:]] == [0, 0, 0]
+    assert 5 <= rows["alternating_least_squares"].iterations <= 20

@@ -9,6 +9,7 @@ import torch
 from gradrace.declare import size
 from gradrace.families import mse_linear
 from gradrace.families.descent import descend
+from gradrace.families.endpoints import classify
 from gradrace.families.mse_linear import (
     closed_form,
     conjugate_step,
@@ -211,3 +212,39 @@ def test_the_gram_matrix_loses_digits_where_the_residual_is_small():
     assert cancelling > 100 * plain
     kappa = mse_linear.gram_condition(size("test", n=40, d=8, cond=1000), numbers, mse_linear.reference)
     assert cancelling < 8 * 2.0**-53 * kappa["value"]
+
+
+# ---- where they end ----
+
+
+def test_known_points_are_told_apart():
+    """Wherever the gradient is small L is convex: a point in a flat direction is unfinished, and no saddle."""
+    numbers = numbers_of(n=40, d=8, cond=1000)
+    _, X, y = tensors(numbers)
+    solution = torch.from_numpy(numbers["solution"])
+    flattest = torch.linalg.eigh(quadratic(X, y)[0])[1][:, 0]
+    theta = torch.stack((solution, solution + flattest, 0 * solution, 1e4 * solution, math.nan * solution))
+    here = mse_linear.landscape(X, y, solution)
+    assert classify(here, theta) == ["solution", "unfinished", "unfinished", "infinity", "infinity"]
+    assert torch.allclose(here.residual(theta)[0], closed_form(solution, X, y)[0])
+
+
+def test_the_race_tells_the_fates_apart():
+    numbers = numbers_of(n=200, d=10, cond=10)
+    theta, X, y = tensors(numbers)
+    starts = torch.stack((theta, 10 * theta, -theta))
+    rows = {row.solver: row for row in mse_linear.race(starts, X, y, torch.from_numpy(numbers["solution"]))}
+    assert list(rows) == list(mse_linear.SOLVERS)
+    kinds = {solver: row.kinds for solver, row in rows.items()}
+    assert kinds.pop("harmonic") == {"unfinished": 3}
+    assert all(each == {"solution": 3} for each in kinds.values())
+    iterations = {solver: row.iterations for solver, row in rows.items()}
+    assert iterations["lstsq"] == iterations["normal_equations"] == 0
+    assert iterations["cholesky_preconditioner"] == 1
+    assert iterations["conjugate_gradients"] <= 12
+    assert iterations["momentum"] < iterations["gradient_descent"] / 2
+    assert abs(iterations["gradient_descent"] - math.log(1e8) / math.log(11 / 9)) < 15
+    # Each start has iterations of its own, as it would have alone.
+    together = mse_linear.SOLVERS["gradient_descent"](starts, X, y)
+    assert together.iterations[1] == mse_linear.gradient_descent(starts[1], X, y).iterations
+    assert torch.equal(together.x[1], mse_linear.gradient_descent(starts[1], X, y).x)

@@ -224,7 +224,7 @@ def test_gauss_newton_step_is_scipys_least_squares_solution(retrieval):
 
 def test_newton_falls_into_a_saddle_where_gauss_newton_solves(retrieval):
     arguments = [torch.from_numpy(retrieval[name]) for name in ("x", "A", "y")]
-    by_newton = phase_retrieval.newton(*arguments)
+    by_newton = phase_retrieval.newton(*arguments).x
     assert phase_retrieval.distance(retrieval, by_newton.numpy()) > 0.1
     assert math.isclose(phase_retrieval.autograd(by_newton, *arguments[1:]), 1.315e4, rel_tol=1e-3)
     hessian = phase_retrieval.hessian_gemm(by_newton, *arguments[1:])
@@ -234,7 +234,7 @@ def test_newton_falls_into_a_saddle_where_gauss_newton_solves(retrieval):
         phase_retrieval.levenberg_marquardt,
         phase_retrieval.scipy_levenberg_marquardt,
     ):
-        assert phase_retrieval.distance(retrieval, solver(*arguments).numpy()) < 1e-8
+        assert phase_retrieval.distance(retrieval, solver(*arguments).x.numpy()) < 1e-8
 
 
 def test_the_distance_ignores_the_sign(retrieval):
@@ -251,9 +251,12 @@ def test_a_batch_is_solved_as_its_instances_are(solver):
     x = solution + 0.3 * rng.standard_normal((12, 6))
     batch = [torch.from_numpy(each) for each in (x, A, y)]
     together = getattr(phase_retrieval, solver)(*batch)
-    alone = torch.stack([getattr(phase_retrieval, solver)(*instance) for instance in zip(*batch, strict=True)])
-    assert torch.allclose(together, alone, rtol=1e-7, atol=1e-7)
-    assert (phase_retrieval.distance({"solution": solution}, together.numpy()) < 1e-8).sum() >= 9
+    alone = [getattr(phase_retrieval, solver)(*instance) for instance in zip(*batch, strict=True)]
+    assert torch.allclose(together.x, torch.stack([each.x for each in alone]), rtol=1e-7, atol=1e-7)
+    # Rounding may move the last step across a stop rule.
+    assert (together.iterations - torch.cat([each.iterations for each in alone])).abs().max() <= 1
+    assert len(together.iterations.unique()) > 2
+    assert (phase_retrieval.distance({"solution": solution}, together.x.numpy()) < 1e-8).sum() >= 9
 
 
 def test_a_spectral_start_points_at_the_solution():

@@ -27,11 +27,19 @@ def starts() -> dict[str, torch.Tensor]:
     return {"homework": torch.tensor([[0.7, 1.4]], dtype=torch.float64), "box": BOX * (2 * box - 1)}
 
 
+COLUMNS = ("solver", "iterations", "residual", "distance", *KINDS)
+
+
+def cells(row: Row) -> list[str]:
+    """What stands in these columns."""
+    counts = [str(row.kinds.get(kind, "")) for kind in KINDS]
+    return [row.solver, f"{row.iterations:g}", f"{row.residual:.3g}", f"{row.distance:.3g}", *counts]
+
+
 def printed(title: str, rows: list[Row]) -> Table:
-    table = Table("solver", "iterations", "residual", "distance", *KINDS, title=title)
+    table = Table(*COLUMNS, title=title)
     for row in rows:
-        counts = [str(row.kinds.get(kind, "")) for kind in KINDS]
-        table.add_row(row.solver, f"{row.iterations:g}", f"{row.residual:.3g}", f"{row.distance:.3g}", *counts)
+        table.add_row(*cells(row))
     return table
 
 

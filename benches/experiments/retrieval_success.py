@@ -104,7 +104,7 @@ def rates(equations: float, instances: int) -> list[Rate]:
     for start in STARTS:
         numbers, tensors = draw(N, m, seed=m, b=instances, start=start)
         for name, solve in SOLVERS.items():
-            distance = family.distance(numbers, solve(*tensors).numpy())
+            distance = family.distance(numbers, solve(*tensors).x.numpy())
             solved = int((distance <= SOLVED_WITHIN).sum())
             low, high = wilson_interval(solved, instances, z=1.96)
             found.append(Rate(equations, start, name, solved, instances, round(low, 4), round(high, 4)))

@@ -20,7 +20,7 @@ Sources: ECE 046211 homework 1, tasks 1 and 2; G. H. Golub and V. Pereyra, SIAM 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,8 @@ from torch import Tensor
 from gradrace.declare import Family, Growth, Limit, Numbers, Reference, Size, size
 from gradrace.families import descent, endpoints
 from gradrace.families.adam import RATES, textbook_step
-from gradrace.families.descent import Descent, descend, newton_like
+from gradrace.families.descent import Descent, descend, newton_like, of_results
+from gradrace.families.endpoints import Solvers
 from gradrace.families.numerics import measured
 
 C = (1.5, 2.25, 2.625)
@@ -318,44 +319,34 @@ STEP_TOLERANCE = 1e-10
 
 MAX_ITERATIONS = 200
 
-Solver = Callable[[Tensor], Descent]
-
-SOLVERS: dict[str, Solver] = {}
-"""The solvers by name: starts (b, 2) -> Descent."""
+SOLVERS = Solvers(beale)
 
 
-def _solver(**facts: Any) -> Callable[[Solver], Solver]:
-    """Declare a solver as a variant, which answers with the end points alone."""
-
-    def declare(solve: Solver) -> Solver:
-        SOLVERS[solve.__name__] = solve
-        beale.variant(name=solve.__name__, computes="solve", **facts)(lambda p: solve(p).x)
-        return solve
-
-    return declare
+def distances(p: Tensor) -> Tensor:
+    """‖p − p*‖ / ‖p*‖ of each point."""
+    return (p - p.new_tensor(SOLUTION)).norm(dim=-1) / math.hypot(*SOLUTION)
 
 
 LANDSCAPE = endpoints.Landscape(
     residual=shared_powers,
-    distance=lambda p: (p - p.new_tensor(SOLUTION)).norm(dim=-1) / math.hypot(*SOLUTION),
-    gradient=gradient_of_squares,
-    hessian=hessian_closed_form,
+    distance=distances,
+    critical=endpoints.by_newton_step(gradient_of_squares, hessian_closed_form, distances),
     far=100.0,
 )
 
 
 def race(starts: Tensor, names: tuple[str, ...] | None = None) -> list[endpoints.Row]:
     """How the solvers fare from these starts (b, 2): one row each."""
-    return endpoints.tabulate(LANDSCAPE, {name: SOLVERS[name](starts) for name in names or SOLVERS})
+    return SOLVERS.race(LANDSCAPE, names, starts)
 
 
-@_solver(source="Newton, undamped; it is drawn to the saddle (0, 1)", success={"homework": 0.0, "box": 0.11})
+@SOLVERS.iterative(source="Newton, undamped; it is drawn to the saddle (0, 1)", success={"homework": 0.0, "box": 0.11})
 def newton(p: Tensor) -> Descent:
     step = newton_like(lambda p: -torch.linalg.solve_ex(hessian_closed_form(p), gradient_of_squares(p))[0])
     return descend(step, p, tolerance=STEP_TOLERANCE, most=MAX_ITERATIONS)
 
 
-@_solver(
+@SOLVERS.iterative(
     source="Gauss–Newton, undamped: a chaotic walk for a hundred steps, which finds the solution all the same",
     success={"homework": 1.0, "box": 0.999},
 )
@@ -367,12 +358,12 @@ def gauss_newton(p: Tensor) -> Descent:
     return descend(newton_like(direction), p, tolerance=STEP_TOLERANCE, most=1000)
 
 
-@_solver(source="Levenberg–Marquardt with Nielsen's damping", success={"homework": 1.0, "box": 0.72})
+@SOLVERS.iterative(source="Levenberg–Marquardt with Nielsen's damping", success={"homework": 1.0, "box": 0.72})
 def levenberg_marquardt(p: Tensor, damped: float = 1.0) -> Descent:
     return descent.levenberg_marquardt(linearise, p, tolerance=STEP_TOLERANCE, most=MAX_ITERATIONS, damped=damped)
 
 
-@_solver(
+@SOLVERS.iterative(
     source="the homework's Adam, 1000 steps or until one is shorter than 1e-7",
     success={"homework": 0.0, "box": 0.19},
 )
@@ -386,13 +377,6 @@ def adam(p: Tensor, lr: float = RATES["lr"], tolerance: float = 1e-7, most: int 
     return descend(step, p, torch.zeros_like(p), torch.zeros_like(p), tolerance=tolerance, most=most)
 
 
-def _one_by_one(solve: Callable[[np.ndarray], Any], p: Tensor) -> Descent:
-    """A solver of SciPy on each start; its iterations are its evaluations of the residuals or of f."""
-    results = [solve(start) for start in p.numpy()]
-    x = torch.from_numpy(np.stack([each.x for each in results]))
-    return Descent(x, *(torch.tensor([each[what] for each in results]) for what in ("nfev", "success")))
-
-
 _SCIPY: Mapping[str, Any] = {
     "requires": ("scipy",),
     "unsupported": {"cuda": "SciPy computes on the CPU"},
@@ -400,7 +384,7 @@ _SCIPY: Mapping[str, Any] = {
 }
 
 
-@_solver(
+@SOLVERS.iterative(
     source="scipy.optimize.least_squares(method='lm'), MINPACK, with the analytic Jacobian",
     success={"homework": 0.0, "box": 0.585},
     **_SCIPY,
@@ -417,10 +401,10 @@ def scipy_least_squares(p: Tensor) -> Descent:
         return [[y - 1, x], [y**2 - 1, 2 * x * y], [y**3 - 1, 3 * x * y**2]]
 
     stop = dict.fromkeys(("xtol", "ftol", "gtol"), STEP_TOLERANCE)
-    return _one_by_one(lambda start: least_squares(terms, start, jacobian, method="lm", **stop), p)
+    return of_results([least_squares(terms, start, jacobian, method="lm", **stop) for start in p.numpy()])
 
 
-@_solver(
+@SOLVERS.iterative(
     source="scipy.optimize.minimize(method='BFGS') with the analytic gradient",
     success={"homework": 1.0, "box": 0.71},
     **_SCIPY,
@@ -429,7 +413,9 @@ def scipy_bfgs(p: Tensor) -> Descent:
     from scipy.optimize import minimize
 
     options = {"gtol": 1e-8, "maxiter": MAX_ITERATIONS}
-    return _one_by_one(lambda p: minimize(lambda p: at_point(*p.tolist()), p, jac=True, options=options), p)
+    return of_results(
+        [minimize(lambda p: at_point(*p.tolist()), start, jac=True, options=options) for start in p.numpy()]
+    )
 
 
 # ---- variable projection, on floats or tensors: N = c·q, D = q·q ----
@@ -457,7 +443,7 @@ def projected_step(y: Any) -> Any:
     return N(y) * F * D(y) / (N(y) ** 2 * G + F * F)
 
 
-@_solver(
+@SOLVERS.iterative(
     source="variable projection in y; in the box it finds the solution from every y above the second saddle's",
     success={"homework": 1.0, "box": 0.9407},
 )
@@ -466,7 +452,7 @@ def variable_projection(p: Tensor) -> Descent:
     return replace(found, x=torch.cat((best_x(found.x), found.x), dim=-1))
 
 
-@_solver(source="variable projection in θ, y = tan θ; it finds the solution from everywhere but the maximum")
+@SOLVERS.iterative(source="variable projection in θ, y = tan θ; it finds the solution from everywhere but the maximum")
 def projection_on_circle(p: Tensor) -> Descent:
     # dθ/dy = cos² θ
     step = newton_like(lambda angle: projected_step(angle.tan()) * angle.cos() ** 2)
@@ -475,7 +461,7 @@ def projection_on_circle(p: Tensor) -> Descent:
     return replace(found, x=torch.cat((best_x(y), y), dim=-1))
 
 
-@_solver(
+@SOLVERS.iterative(
     source="the same on Python floats, one start at a time",
     unsupported={"cuda": "computes on Python floats"},
     limits=(_ONE_BY_ONE,),

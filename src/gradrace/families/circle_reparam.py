@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ import torch
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Numbers, Size, size
-from gradrace.families.descent import descend, newton_like
+from gradrace.families import endpoints
+from gradrace.families.descent import Descent, descend, newton_like
+from gradrace.families.endpoints import Solvers
 from gradrace.families.numerics import measured
 
 # ---- inputs and reference ----
@@ -153,7 +156,7 @@ STEP_TOLERANCE = 1e-9
 
 MAX_STEPS = 1000
 
-_SOLVE: Mapping[str, Any] = {"computes": "solve"}
+SOLVERS = Solvers(circle_reparam)
 
 
 def _half_slope(theta: Tensor, d: Tensor, b: Tensor) -> Tensor:
@@ -164,6 +167,33 @@ def _half_slope(theta: Tensor, d: Tensor, b: Tensor) -> Tensor:
 def _quarter_curvature(theta: Tensor, d: Tensor, b: Tensor) -> Tensor:
     """¼ g″(θ)."""
     return -d * (2 * theta).cos() - b * (2 * theta).sin()
+
+
+def landscape(A: Tensor, solution: Tensor) -> endpoints.Landscape:
+    """Of angles θ (b,), each of the matrix (2, 2) at its place, whose minimiser (b,) is known up to half a turn.
+
+    The other critical points are the maxima. No angle is far away.
+    """
+    _, d, b = _entries(A)
+
+    def distance(theta: Tensor) -> Tensor:
+        return (theta - solution).sin().abs()
+
+    return endpoints.Landscape(
+        residual=lambda theta: double_angle(theta, A),
+        distance=distance,
+        critical=endpoints.by_newton_step(
+            lambda theta: 2 * _half_slope(theta, d, b)[:, None],
+            lambda theta: 4 * _quarter_curvature(theta, d, b)[:, None, None],
+            distance,
+        ),
+        far=math.inf,
+    )
+
+
+def race(starts: Tensor, A: Tensor, solution: Tensor, names: tuple[str, ...] | None = None) -> list[endpoints.Row]:
+    """How the solvers fare from these angles (b,), one of each matrix (b, 2, 2): one row each."""
+    return SOLVERS.race(landscape(A, solution), names, starts, A)
 
 
 def _descent_direction(theta: Tensor, d: Tensor, b: Tensor, norm: Tensor) -> Tensor:
@@ -191,42 +221,47 @@ def _frobenius_norm(A: Tensor) -> Tensor:
     return A.flatten(1).norm(dim=1)
 
 
-def _iterate(direction: Any, *start: Tensor) -> Tensor:
-    return descend(newton_like(direction), *start, tolerance=STEP_TOLERANCE, most=MAX_STEPS).x
+def _iterate(direction: Any, *start: Tensor) -> Descent:
+    return descend(newton_like(direction), *start, tolerance=STEP_TOLERANCE, most=MAX_STEPS)
 
 
-@circle_reparam.variant(source="gradient descent on θ by 1/ℓ, since |g″| ≤ 4R ≤ 2√2 ‖A‖ = ℓ", **_SOLVE)
-def gradient_descent(theta: Tensor, A: Tensor) -> Tensor:
+def _iterate_angle(direction: Any, *start: Tensor) -> Descent:
+    found = _iterate(direction, *_column(*start))
+    return replace(found, x=found.x.squeeze(1))
+
+
+@SOLVERS.iterative(source="gradient descent on θ by 1/ℓ, since |g″| ≤ 4R ≤ 2√2 ‖A‖ = ℓ")
+def gradient_descent(theta: Tensor, A: Tensor) -> Descent:
     _, d, b = _entries(A)
-    return _iterate(_descent_direction, *_column(theta, d, b, _frobenius_norm(A))).squeeze(1)
+    return _iterate_angle(_descent_direction, theta, d, b, _frobenius_norm(A))
 
 
-@circle_reparam.variant(source="Newton on g′ = 0, which finds maxima as often as minima", success={None: 0.5}, **_SOLVE)
-def newton(theta: Tensor, A: Tensor) -> Tensor:
+@SOLVERS.iterative(source="Newton on g′ = 0, which finds maxima as often as minima", success={None: 0.5})
+def newton(theta: Tensor, A: Tensor) -> Descent:
     _, d, b = _entries(A)
-    return _iterate(_newton_direction, *_column(theta, d, b)).squeeze(1)
+    return _iterate_angle(_newton_direction, theta, d, b)
 
 
-@circle_reparam.variant(source="Newton with |g″|, which leaves maxima", **_SOLVE)
-def newton_downhill(theta: Tensor, A: Tensor) -> Tensor:
+@SOLVERS.iterative(source="Newton with |g″|, which leaves maxima")
+def newton_downhill(theta: Tensor, A: Tensor) -> Descent:
     _, d, b = _entries(A)
-    return _iterate(_downhill_newton_direction, *_column(theta, d, b)).squeeze(1)
+    return _iterate_angle(_downhill_newton_direction, theta, d, b)
 
 
-@circle_reparam.variant(source="u − ½∇f/‖A‖ back onto the circle: the power method on I − A/‖A‖", **_SOLVE)
-def projected_gradient(theta: Tensor, A: Tensor) -> Tensor:
+@SOLVERS.iterative(source="u − ½∇f/‖A‖ back onto the circle: the power method on I − A/‖A‖")
+def projected_gradient(theta: Tensor, A: Tensor) -> Descent:
     u = torch.stack((theta.cos(), theta.sin()), dim=1)
     found = _iterate(_projected_direction, u, A, *_column(_frobenius_norm(A)))
-    return torch.atan2(found[:, 1], found[:, 0])
+    return replace(found, x=torch.atan2(found.x[:, 1], found.x[:, 0]))
 
 
-@circle_reparam.variant(source="torch.linalg.eigh, the eigenvector of the smaller eigenvalue", **_SOLVE)
+@SOLVERS.direct(source="torch.linalg.eigh, the eigenvector of the smaller eigenvalue")
 def eigh(theta: Tensor, A: Tensor) -> Tensor:
     u = torch.linalg.eigh(A)[1][:, :, 0]
     return torch.atan2(u[:, 1], u[:, 0])
 
 
-@circle_reparam.variant(source="Jacobi's angle, ½ (atan2(b, d) + π)", **_SOLVE)
+@SOLVERS.direct(source="Jacobi's angle, ½ (atan2(b, d) + π)")
 def jacobi_angle(theta: Tensor, A: Tensor) -> Tensor:
     _, d, b = _entries(A)
     return (torch.atan2(b, d) + math.pi) / 2

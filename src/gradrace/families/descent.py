@@ -8,9 +8,11 @@ Source: H. B. Nielsen, IMM-REP-1999-05 (1999) for the damping of Levenberg–Mar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +21,34 @@ from torch import Tensor
 class Descent:
     """x (b, n): where each instance ended. iterations (b,): steps taken. stopped (b,): did its own stop rule end it?
 
-    An instance whose step or norm becomes infinite or NaN keeps its last finite x, and has not stopped.
+    An instance whose step or norm becomes infinite or NaN keeps its last finite x, and has not stopped. Of one start
+    that came without a batch axis, x has none either, and b is 1.
     """
 
     x: Tensor
     iterations: Tensor
     stopped: Tensor
+
+
+def fixed(x: Tensor, iterations: int, starts: int, stopped: bool = False) -> Descent:
+    """The descent of a solver that takes this many iterations from each of its starts."""
+    counts = torch.full((starts,), iterations, device=x.device)
+    return Descent(x, counts, torch.full_like(counts, stopped, dtype=torch.bool))
+
+
+def together(descents: Sequence[Descent]) -> Descent:
+    """The descents of single starts, whose x have no batch axis, as one of a batch."""
+    return Descent(
+        torch.stack([each.x for each in descents]),
+        torch.cat([each.iterations for each in descents]),
+        torch.cat([each.stopped for each in descents]),
+    )
+
+
+def of_results(results: Sequence[Any]) -> Descent:
+    """What scipy.optimize found, one result a start; its iterations are its evaluations of the function."""
+    x = torch.from_numpy(np.stack([each.x for each in results]))
+    return Descent(x, *(torch.tensor([each[what] for each in results]) for what in ("nfev", "success")))
 
 
 Step = Callable[..., tuple[Tensor, ...]]

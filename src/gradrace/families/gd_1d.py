@@ -29,6 +29,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
+from gradrace.families import endpoints
+from gradrace.families.descent import fixed
 from gradrace.families.numerics import measured
 
 # ---- the two functions; their derivatives for any library that has cos, sin and sign ----
@@ -74,7 +76,9 @@ def cosine_in_place(x: Tensor, step: float, t: Tensor, s: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Objective:
-    """f, f′, f′ with f″, a step in place with two buffers; η, where starts are drawn, the degree of f′ beside 0."""
+    """f, f′, f′ with f″, a step in place with two buffers; η, where starts are drawn, the degree of f′ beside 0, the
+    global minimum.
+    """
 
     function: Callable[[Tensor], Tensor]
     slope: Callable[[Any, Any], Any]
@@ -83,14 +87,15 @@ class Objective:
     step: float
     starts: tuple[float, float]
     degree: float
+    minimum: float
 
 
 OBJECTIVES: Mapping[str, Objective] = {
     "absolute": Objective(
-        absolute, absolute_slope, absolute_slope_and_curvature, absolute_in_place, 0.05, (-3.0, 10.0), 1
+        absolute, absolute_slope, absolute_slope_and_curvature, absolute_in_place, 0.05, (-3.0, 10.0), 1, 4.5
     ),
     "cosine": Objective(
-        cosine, cosine_slope, cosine_slope_and_curvature, cosine_in_place, 0.001, (-5.0, 5.0), math.inf
+        cosine, cosine_slope, cosine_slope_and_curvature, cosine_in_place, 0.001, (-5.0, 5.0), math.inf, 0.0
     ),
 }
 
@@ -261,6 +266,55 @@ def closed_orbit(x: Tensor, f: str, step: float, k: int) -> Tensor:
     left = (torch.log(5.5 / (5.5 - x.clamp(max=0))) / math.log(rate)).ceil().clamp(max=k)
     crossed = 5.5 + rate**left * (x - 5.5)
     return torch.where(left < k, 4.5 + rate ** (k - left) * (crossed - 4.5), crossed)
+
+
+# ---- where it ends ----
+
+DESCENTS = (
+    *(backward, python_floats, numpy_columns, autograd, func_vmap_grad, closed_slope, in_place, compensated),
+    closed_orbit,
+)
+
+CLOSE = 0.01
+"""At the kink 0 a descent by 0.001 swings by up to 0.003 for ever; the valleys are 1.5 apart."""
+
+
+def landscape(f: str) -> endpoints.Landscape:
+    """Of points x (b,): distance is that from the global minimum, f is the residual."""
+    objective = OBJECTIVES[f]
+
+    def distance(x: Tensor) -> Tensor:
+        return (x - objective.minimum).abs()
+
+    def curvature(x: Tensor) -> Tensor:
+        # Of a parabola it is a number.
+        return torch.as_tensor(objective.slope_and_curvature(torch, x)[1], dtype=x.dtype).expand(x.shape)
+
+    return endpoints.Landscape(
+        residual=objective.function,
+        distance=distance,
+        critical=endpoints.by_newton_step(
+            lambda x: objective.slope(torch, x)[:, None], lambda x: curvature(x)[:, None, None], distance
+        ),
+        far=1e3,
+    )
+
+
+def race(
+    starts: Tensor, f: str, k: int, step: float | None = None, names: tuple[str, ...] | None = None
+) -> list[endpoints.Row]:
+    """How the descents fare from these starts (b,) by k steps, of the notes' size where none is given: one row each.
+
+    Those are left out that cannot descend on this f.
+    """
+    objective = OBJECTIVES[f]
+    able = [each for each in DESCENTS if each is not closed_orbit or objective.degree <= 1]
+    found = {
+        each.__name__: fixed(each(starts, f, objective.step if step is None else step, k), k, len(starts))
+        for each in able
+        if names is None or each.__name__ in names
+    }
+    return endpoints.tabulate(landscape(f), found, CLOSE)
 
 
 # ---- its derivative ----

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Reference, Size, size
-from gradrace.families.descent import descend
+from gradrace.families import endpoints
+from gradrace.families.descent import Descent, descend
+from gradrace.families.endpoints import Solvers
 from gradrace.families.iris import centred_iris
 from gradrace.families.numerics import measured
 
@@ -125,8 +128,9 @@ Result = tuple[Tensor, tuple[Tensor]]
 
 
 def _factors(W: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
-    """U (m, r) and Vᵀ (n, r)."""
-    return W[: len(A)], W[len(A) :]
+    """U (…, m, r) and Vᵀ (…, n, r)."""
+    m = A.shape[-2]
+    return W[..., :m, :], W[..., m:, :]
 
 
 # ---- value and gradient ----
@@ -200,27 +204,80 @@ def mean_reduction(W: Tensor, A: Tensor) -> Tensor:
 RATE, EPOCHS = 0.01, 1000
 """The homework's; from four random starts in five that is too short for six digits."""
 
+SOLVERS = Solvers(lowrank)
+
 _DESCENT: Mapping[str, Any] = {
-    "computes": "solve",
+    "iterations": EPOCHS,
+    "stopped": False,
     "success": {None: 0.19},  # of a thousand starts
     "limits": (Limit(lambda size: 4 * math.sqrt(size["m"] * size["n"]), 2 / RATE, "diverges where 4 σ_1 exceeds 2/η"),),
 }
-_SOLVE: Mapping[str, Any] = {"computes": "solve"}
 
 
-@lowrank.variant(source="the homework's gradient descent by autograd, 1000 epochs", **_DESCENT)
+def landscape(A: Tensor, r: int) -> endpoints.Landscape:
+    """Of factors W (b, m + n, r), by which singular values U V keeps, which no gauge changes.
+
+    With A_r the first r triplets, distance is ‖U V − A_r‖ / ‖A_r‖. A saddle is where U V keeps another set than these,
+    f is within `close` ‖A‖² of the Σ σ_i² of the others, and a step ∇f/(4 σ_1) is at most `close` times 1 + ‖W‖. The
+    Hessian is singular there, and no Newton step could tell. The σ should differ: then A_r is the only minimum.
+    """
+    P, sigma, Qt = torch.linalg.svd(A, full_matrices=False)
+    best = (P[:, :r] * sigma[:r]) @ Qt[:r]
+    among_first = torch.arange(len(sigma), device=A.device) < r
+
+    def product(W: Tensor) -> Tensor:
+        U, Vt = _factors(W, A)
+        return U @ Vt.mT
+
+    def loss(W: Tensor) -> Tensor:
+        return (product(W) - A).square().sum((-2, -1))
+
+    def critical(W: Tensor, close: float) -> tuple[Tensor, Tensor]:
+        (U, Vt), B = _factors(W, A), product(W)
+        is_kept = (P.mT @ B @ Qt.mT).diagonal(dim1=-2, dim2=-1) > sigma / 2
+        level = torch.where(is_kept, 0, sigma**2).sum(-1)
+        gradient = 2 * torch.cat(((B - A) @ Vt, (B - A).mT @ U), dim=-2)
+        step = torch.linalg.matrix_norm(gradient) / (4 * sigma[0])
+        found = (
+            (is_kept != among_first).any(-1)
+            & ((loss(W) - level).abs() <= close * (sigma**2).sum())
+            & (step <= close * (1 + torch.linalg.matrix_norm(W)))
+        )
+        return found, torch.zeros_like(found)
+
+    return endpoints.Landscape(
+        residual=loss,
+        distance=lambda W: torch.linalg.matrix_norm(product(W) - best) / torch.linalg.matrix_norm(best),
+        critical=critical,
+        far=1e6,
+    )
+
+
+def race(starts: Tensor, A: Tensor, names: tuple[str, ...] | None = None) -> list[endpoints.Row]:
+    """How the solvers fare from these factors (b, m + n, r) of one table A (m, n): one row each."""
+    return SOLVERS.race(landscape(A, starts.shape[-1]), names, starts, A)
+
+
+def _repeated(A: Tensor, W: Tensor) -> Tensor:
+    """A, once for each of the starts."""
+    return A if W.dim() == A.dim() else A.expand(len(W), *A.shape)
+
+
+@SOLVERS.direct(source="the homework's gradient descent by autograd, 1000 epochs", **_DESCENT)
 def descent_autograd(W: Tensor, A: Tensor) -> Tensor:
+    A = _repeated(A, W)
     U, Vt = (factor.clone().requires_grad_() for factor in _factors(W, A))
     for _ in range(EPOCHS):
         by_U, by_Vt = torch.autograd.grad(F.mse_loss(U @ Vt.mT, A, reduction="sum"), (U, Vt))
         with torch.no_grad():
             U -= RATE * by_U
             Vt -= RATE * by_Vt
-    return torch.cat((U, Vt)).detach()
+    return torch.cat((U, Vt), dim=-2).detach()
 
 
-@lowrank.variant(source="the same 1000 epochs by torch.optim.SGD", **_DESCENT)
+@SOLVERS.direct(source="the same 1000 epochs by torch.optim.SGD", **_DESCENT)
 def descent_sgd(W: Tensor, A: Tensor) -> Tensor:
+    A = _repeated(A, W)
     leaf = W.clone().requires_grad_()
     optimizer = torch.optim.SGD([leaf], lr=RATE)
     for _ in range(EPOCHS):
@@ -230,13 +287,14 @@ def descent_sgd(W: Tensor, A: Tensor) -> Tensor:
     return leaf.detach()
 
 
-@lowrank.variant(source="the same 1000 epochs in closed form, three products each", **_DESCENT)
+@SOLVERS.direct(source="the same 1000 epochs in closed form, three products each", **_DESCENT)
 def descent_closed_form(W: Tensor, A: Tensor) -> Tensor:
+    A, add_product = _repeated(A, W), torch.addmm if W.dim() == 2 else torch.baddbmm
     U, Vt = _factors(W, A)
     for _ in range(EPOCHS):
-        R = torch.addmm(A, U, Vt.mT, beta=-1)
-        U, Vt = torch.addmm(U, R, Vt, alpha=-2 * RATE), torch.addmm(Vt, R.mT, U, alpha=-2 * RATE)
-    return torch.cat((U, Vt))
+        R = add_product(A, U, Vt.mT, beta=-1)
+        U, Vt = add_product(U, R, Vt, alpha=-2 * RATE), add_product(Vt, R.mT, U, alpha=-2 * RATE)
+    return torch.cat((U, Vt), dim=-2)
 
 
 def _fitted(A: Tensor, Vt: Tensor) -> Tensor:
@@ -244,35 +302,36 @@ def _fitted(A: Tensor, Vt: Tensor) -> Tensor:
     return torch.linalg.solve_ex(Vt.mT @ Vt, (A @ Vt).mT)[0].mT
 
 
-@lowrank.variant(
-    source="alternating least squares, a power method: the error falls by (σ_{r+1}/σ_r)² a sweep", **_SOLVE
+@SOLVERS.iterative(
+    in_turns=True, source="alternating least squares, a power method: the error falls by (σ_{r+1}/σ_r)² a sweep"
 )
-def alternating_least_squares(W: Tensor, A: Tensor) -> Tensor:
+def alternating_least_squares(W: Tensor, A: Tensor) -> Descent:
     def sweep(_: int, flat: Tensor) -> tuple[Tensor, ...]:
         swept = _fitted(A.mT, _fitted(A, flat.reshape(start.shape))).reshape(1, -1)
         return (swept - flat).norm(dim=-1), swept
 
     _, start = _factors(W, A)
-    Vt = descend(sweep, start.reshape(1, -1), tolerance=1e-5, most=1000, relative=True).x.reshape(start.shape)
-    return torch.cat((_fitted(A, Vt), Vt))
+    found = descend(sweep, start.reshape(1, -1), tolerance=1e-5, most=1000, relative=True)
+    Vt = found.x.reshape(start.shape)
+    return replace(found, x=torch.cat((_fitted(A, Vt), Vt)))
 
 
-@lowrank.variant(source="torch.linalg.svd, cut off after r", **_SOLVE)
+@SOLVERS.direct(in_turns=True, source="torch.linalg.svd, cut off after r")
 def svd(W: Tensor, A: Tensor) -> Tensor:
     r = W.shape[1]
     U, sigma, V = torch.linalg.svd(A, full_matrices=False)
     return torch.cat((U[:, :r] * sigma[:r], V[:r].mT))
 
 
-@lowrank.variant(source="torch.svd_lowrank, a randomised range of r + 4 columns", **_SOLVE)
+@SOLVERS.direct(in_turns=True, source="torch.svd_lowrank, a randomised range of r + 4 columns")
 def svd_lowrank(W: Tensor, A: Tensor) -> Tensor:
     r = W.shape[1]
     U, sigma, Vt = torch.svd_lowrank(A, q=min(r + 4, *A.shape))
     return torch.cat((U[:, :r] * sigma[:r], Vt[:, :r]))
 
 
-@lowrank.variant(
-    source="torch.linalg.eigh of the smaller Gram matrix; σ² loses digits of small σ, which are cut off", **_SOLVE
+@SOLVERS.direct(
+    in_turns=True, source="torch.linalg.eigh of the smaller Gram matrix; σ² loses digits of small σ, which are cut off"
 )
 def eigh_of_gram(W: Tensor, A: Tensor) -> Tensor:
     r = W.shape[1]

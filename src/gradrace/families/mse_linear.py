@@ -20,6 +20,7 @@ E. Stiefel, J. Res. Natl. Bur. Stand. 49 (1952) for conjugate gradients.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Reference, Size, size
-from gradrace.families.descent import Step, descend, newton_like
+from gradrace.families import endpoints
+from gradrace.families.descent import Descent, Step, descend, newton_like
+from gradrace.families.endpoints import Solvers
 from gradrace.families.numerics import measured
 
 # ---- inputs and reference ----
@@ -267,71 +270,91 @@ STEP_TOLERANCE = 1e-8
 MAX_STEPS = 2000
 
 
-def _descend(step: Step, theta: Tensor, *state: Tensor, most: int = MAX_STEPS) -> Tensor:
+def _descend(step: Step, theta: Tensor, *state: Tensor, most: int = MAX_STEPS) -> Descent:
     start = (each.unsqueeze(0) for each in (theta, *state))
-    return descend(step, *start, tolerance=STEP_TOLERANCE, most=most, relative=True).x.squeeze(0)
+    found = descend(step, *start, tolerance=STEP_TOLERANCE, most=most, relative=True)
+    return replace(found, x=found.x.squeeze(0))
 
 
 # ---- solvers ----
 
-_SOLVE: Mapping[str, Any] = {"computes": "solve"}
+SOLVERS = Solvers(mse_linear)
 
 
-@mse_linear.variant(source="gradient descent with the best fixed step", **_SOLVE)
-def gradient_descent(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+def landscape(X: Tensor, y: Tensor, solution: Tensor) -> endpoints.Landscape:
+    """Of points θ (b, d), whose one solution (d,) is known: L is convex, so they arrive, run away or are on the way."""
+    return endpoints.Landscape(
+        residual=lambda theta: (y - theta @ X.mT).square().mean(dim=-1),
+        distance=lambda theta: (theta - solution).norm(dim=-1) / solution.norm(),
+        critical=endpoints.nowhere,
+        far=1e3 * float(solution.norm()),
+    )
+
+
+def race(
+    starts: Tensor, X: Tensor, y: Tensor, solution: Tensor, names: tuple[str, ...] | None = None
+) -> list[endpoints.Row]:
+    """How the solvers fare from these starts (b, d) on the same samples (N, d), (N,): one row each."""
+    return SOLVERS.race(landscape(X, y, solution), names, starts, X, y)
+
+
+@SOLVERS.iterative(source="gradient descent with the best fixed step", in_turns=True)
+def gradient_descent(theta: Tensor, X: Tensor, y: Tensor) -> Descent:
     return _descend(fixed_step(*quadratic(X, y)), theta)
 
 
-@mse_linear.variant(source="steepest descent: exact line search", **_SOLVE)
-def steepest_descent(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+@SOLVERS.iterative(source="steepest descent: exact line search", in_turns=True)
+def steepest_descent(theta: Tensor, X: Tensor, y: Tensor) -> Descent:
     return _descend(line_search(*quadratic(X, y)), theta)
 
 
-@mse_linear.variant(source="Polyak's heavy ball with its best step and momentum", **_SOLVE)
-def momentum(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+@SOLVERS.iterative(source="Polyak's heavy ball with its best step and momentum", in_turns=True)
+def momentum(theta: Tensor, X: Tensor, y: Tensor) -> Descent:
     return _descend(heavy_ball(*quadratic(X, y)), theta, torch.zeros_like(theta))
 
 
-@mse_linear.variant(
+@SOLVERS.iterative(
     # The error along the flattest eigenvector falls as t^(−1/κ): at κ = 10 it would take 10^60 steps.
     source="the notes' step 1/t, which does not arrive",
     success={None: 0.0},
-    **_SOLVE,
+    in_turns=True,
 )
-def harmonic(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+def harmonic(theta: Tensor, X: Tensor, y: Tensor) -> Descent:
     return _descend(harmonic_step(*quadratic(X, y)), theta, most=100)
 
 
-@mse_linear.variant(source="coordinate descent with an updated residual", **_SOLVE)
-def coordinate_descent(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+@SOLVERS.iterative(source="coordinate descent with an updated residual", in_turns=True)
+def coordinate_descent(theta: Tensor, X: Tensor, y: Tensor) -> Descent:
     return _descend(sweep(X), theta, y - X @ theta)
 
 
-@mse_linear.variant(source="gradient descent preconditioned by the diagonal of H", **_SOLVE)
-def diagonal_preconditioner(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+@SOLVERS.iterative(source="gradient descent preconditioned by the diagonal of H", in_turns=True)
+def diagonal_preconditioner(theta: Tensor, X: Tensor, y: Tensor) -> Descent:
     return _descend(diagonal_step(*quadratic(X, y)), theta)
 
 
-@mse_linear.variant(source="conjugate gradients, which would need d steps but for rounding", **_SOLVE)
-def conjugate_gradients(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+@SOLVERS.iterative(source="conjugate gradients, which would need d steps but for rounding", in_turns=True)
+def conjugate_gradients(theta: Tensor, X: Tensor, y: Tensor) -> Descent:
     H, b = quadratic(X, y)
     r = b - H @ theta
     return _descend(conjugate_step(H), theta, r, r)
 
 
-@mse_linear.variant(source="gradient descent preconditioned by Cholesky's H: Newton's one step", **_SOLVE)
+@SOLVERS.direct(
+    iterations=1, source="gradient descent preconditioned by Cholesky's H: Newton's one step", in_turns=True
+)
 def cholesky_preconditioner(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
     H, b = quadratic(X, y)
     gradient = (H @ theta - b).unsqueeze(1)
     return theta - torch.cholesky_solve(gradient, torch.linalg.cholesky_ex(H)[0]).squeeze(1)
 
 
-@mse_linear.variant(source="the normal equations XᵀX θ = Xᵀy by Cholesky", **_SOLVE)
+@SOLVERS.direct(source="the normal equations XᵀX θ = Xᵀy by Cholesky", in_turns=True)
 def normal_equations(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
     factor = torch.linalg.cholesky_ex(X.mT @ X)[0]
     return torch.cholesky_solve((X.mT @ y).unsqueeze(1), factor).squeeze(1)
 
 
-@mse_linear.variant(source="torch.linalg.lstsq, a QR factorisation of X", **_SOLVE)
+@SOLVERS.direct(source="torch.linalg.lstsq, a QR factorisation of X", in_turns=True)
 def lstsq(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
     return torch.linalg.lstsq(X, y.unsqueeze(1)).solution.squeeze(1)

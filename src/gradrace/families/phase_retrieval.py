@@ -16,6 +16,7 @@ from a spectral start; H. B. Nielsen, IMM-REP-1999-05 (1999) for the damping of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,9 @@ import torch
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
-from gradrace.families.descent import descend, newton_like
+from gradrace.families import endpoints
+from gradrace.families.descent import Descent, descend, newton_like, of_results
+from gradrace.families.endpoints import Solvers
 from gradrace.families.numerics import measured
 
 # ---- inputs and reference ----
@@ -270,6 +273,35 @@ RESIDUAL_TOLERANCE = 1e-13
 
 MAX_ITERATIONS = 200
 
+SOLVERS = Solvers(phase_retrieval)
+
+
+def landscape(A: Tensor, y: Tensor, solution: Tensor) -> endpoints.Landscape:
+    """Of points x (b, n), each of the instance at its place in A (b, m, n) and y (b, m), with its solution (b, n).
+
+    ‖x ∓ x*‖ / ‖x*‖ is the distance; the closed Hessian tells saddles and spurious minima apart.
+    """
+
+    def distance(x: Tensor) -> Tensor:
+        return torch.minimum((x - solution).norm(dim=-1), (x + solution).norm(dim=-1)) / solution.norm(dim=-1)
+
+    return endpoints.Landscape(
+        residual=lambda x: cost(x, A, y),
+        distance=distance,
+        critical=endpoints.by_newton_step(
+            lambda x: gradient_closed_form(x, A, y)[1][0], lambda x: hessian_gemm(x, A, y), distance
+        ),
+        far=1e3 * float(solution.norm(dim=-1).amax()),
+    )
+
+
+def race(
+    starts: Tensor, A: Tensor, y: Tensor, solution: Tensor, names: tuple[str, ...] | None = None
+) -> list[endpoints.Row]:
+    """How the solvers fare from these starts (b, n), one of each instance (b, m, n), (b, m): one row each."""
+    return SOLVERS.race(landscape(A, y, solution), names, starts, A, y)
+
+
 Direction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -277,11 +309,11 @@ def _batched(x: Tensor, A: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (x, A, y) if x.dim() == 2 else (x.unsqueeze(0), A.unsqueeze(0), y.unsqueeze(0))
 
 
-def _iterate(direction: Direction, x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+def _iterate(direction: Direction, x: Tensor, A: Tensor, y: Tensor) -> Descent:
     """Undamped steps until one is small, instance by instance."""
     steps = newton_like(direction)
     found = descend(steps, *_batched(x, A, y), tolerance=STEP_TOLERANCE, most=MAX_ITERATIONS, relative=True)
-    return found.x.reshape(x.shape)
+    return replace(found, x=found.x.reshape(x.shape))
 
 
 def gauss_newton_matrix(z: Tensor, A: Tensor) -> Tensor:
@@ -303,17 +335,16 @@ def _gauss_newton_step(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     return -torch.linalg.solve_ex(gauss_newton_matrix(z, A), gradient)[0]
 
 
-@phase_retrieval.variant(
+@SOLVERS.iterative(
     source="Newton, undamped; it is drawn to saddles and local minima alike",
-    computes="solve",
     success={"random": 0.585, "spectral": 0.89},
 )
-def newton(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+def newton(x: Tensor, A: Tensor, y: Tensor) -> Descent:
     return _iterate(_newton_step, x, A, y)
 
 
-@phase_retrieval.variant(source="Gauss–Newton, undamped", computes="solve", success={"random": 0.775, "spectral": 0.98})
-def gauss_newton(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+@SOLVERS.iterative(source="Gauss–Newton, undamped", success={"random": 0.775, "spectral": 0.98})
+def gauss_newton(x: Tensor, A: Tensor, y: Tensor) -> Descent:
     return _iterate(_gauss_newton_step, x, A, y)
 
 
@@ -360,15 +391,16 @@ def _damped_step(H: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
     return -torch.cholesky_solve(gradient.unsqueeze(-1), factor).squeeze(-1)
 
 
-@phase_retrieval.variant(
+@SOLVERS.iterative(
     source="Levenberg–Marquardt with Nielsen's damping, batched; what has ended is dropped from the batch",
-    computes="solve",
     success={"random": 0.79, "spectral": 0.98},
 )
-def levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+def levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Descent:
+    """Its iterations are the damped ones; the polish comes on top."""
     shape = x.shape
     x, A, y = _batched(x, A, y)
-    return _polish(_damped(x, A, y), A, y).reshape(shape)
+    found = _damped(x, A, y)
+    return replace(found, x=_polish(found.x, A, y).reshape(shape))
 
 
 def _polish(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
@@ -377,10 +409,11 @@ def _polish(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     return torch.where((autograd(polished, A, y) < autograd(x, A, y)).unsqueeze(-1), polished, x)
 
 
-def _damped(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+def _damped(x: Tensor, A: Tensor, y: Tensor) -> Descent:
     """Levenberg–Marquardt on a batch, each instance until its own stop rule."""
     b, m, n = A.shape
     result, alive = x.clone(), torch.arange(b, device=x.device)
+    iterations, before = torch.full_like(alive, MAX_ITERATIONS), b
     columns = A.mT.contiguous()
     # Rows of zeros up to a multiple of 8: batched products of odd sizes are a third slower.
     buffer = x.new_zeros(b, (n + 8) // 8 * 8, m)
@@ -407,6 +440,9 @@ def _damped(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
         result[alive] = at.x
         going = ~ended
         remaining = int(going.sum())
+        if remaining < before:
+            over, before = alive[ended], remaining
+            iterations[over] = iterations[over].clamp(max=iteration + 1)  # less where it had ended before
         if not remaining:
             break
         # Dropping copies what stays, so it waits until it pays; the ended only improve meanwhile.
@@ -416,20 +452,19 @@ def _damped(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
             )
             at = _Point(*(each[going] for each in at))
             ended, buffer = ended[going], buffer[: len(alive)]
-    return result
+    return Descent(result, iterations, iterations < MAX_ITERATIONS)
 
 
-@phase_retrieval.variant(
+@SOLVERS.iterative(
     source="scipy.optimize.least_squares(method='lm'), MINPACK, with the analytic Jacobian, one instance at a time",
-    computes="solve",
     requires=("scipy",),
     unsupported={"cuda": "scipy computes on the CPU"},
     success={"random": 0.775, "spectral": 0.98},
 )
-def scipy_levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+def scipy_levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Descent:
     from scipy.optimize import least_squares
 
-    def solve(start: np.ndarray, rows: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    def solve(start: np.ndarray, rows: np.ndarray, squares: np.ndarray) -> Any:
         return least_squares(
             lambda x: (rows @ x) ** 2 - squares,
             start,
@@ -438,7 +473,8 @@ def scipy_levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
             xtol=STEP_TOLERANCE,
             ftol=COST_TOLERANCE,
             gtol=STEP_TOLERANCE,
-        ).x
+        )
 
     instances = zip(*(tensor.numpy() for tensor in _batched(x, A, y)), strict=True)
-    return torch.from_numpy(np.stack([solve(*instance) for instance in instances])).reshape(x.shape)
+    found = of_results([solve(*instance) for instance in instances])
+    return replace(found, x=found.x.reshape(x.shape))
