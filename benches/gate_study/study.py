@@ -183,9 +183,10 @@ def main() -> None:
     parser.add_argument("--loaded", action="store_true", help="beside a process that computes in bursts")
     parser.add_argument("--whole", action="store_true", help="each run has the budget that the gate has by default")
     parser.add_argument("--cap", type=float, default=CAP_S, help="seconds of a comparison, on the average of its run")
+    parser.add_argument("--into", metavar="NAME", help="the file of results, where it is another than the study's own")
     parser.add_argument("--kernels", action="append", metavar="PATTERN", help="only those whose name matches")
     options = parser.parse_args()
-    name = "_".join((options.study, *("loaded",) * options.loaded, *("whole",) * options.whole))
+    name = options.into or "_".join((options.study, *("loaded",) * options.loaded, *("whole",) * options.whole))
     source = changed() if options.study == "same" else changed(*SLOW.values())
     with laid_out(source) as setting, bursts() if options.loaded else nullcontext():
         if options.kernels:

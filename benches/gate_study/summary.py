@@ -51,8 +51,10 @@ def tables() -> list[str]:
     measured = _together(_rows("ratios"))
     if slow := _rows("slow"):
         lines += ["", "Planted slowdowns:", "", *_slow(slow, measured), "", *_in_the_cache(slow, measured)]
+    if slow := _rows("slow_few"):
+        lines += ["", "The same, three kinds alone:", "", *_slow(slow, measured)]
     if slow := _rows("slow_whole"):
-        lines += ["", "The same, those alone whose arrays no cache holds, in 200 s a run:", "", *_slow(slow, measured)]
+        lines += ["", "Those alone whose arrays no cache holds, in 200 s a run:", "", *_slow(slow, measured)]
     for name, section in (("neighbours", _neighbours), ("faults", _faults), ("turns", _turns)):
         if rows := _rows(name):
             lines += ["", *section(rows)]
@@ -77,7 +79,9 @@ def _same() -> list[str]:
             [_same_row(label, rows) for label, name in SAME.items() if (rows := _rows(name))],
         ),
     ]
-    controls = [row for name in (*SAME.values(), "slow", "slow_whole") for row in _rows(name) if row["control"]]
+    controls = [
+        row for name in (*SAME.values(), "slow", "slow_few", "slow_whole") for row in _rows(name) if row["control"]
+    ]
     flagged = sum(row["judgement"] in ("slower", "faster") for row in controls)
     return [*lines, "", f"{_altogether()} Controls flagged: {flagged} of {len(controls)}."]
 
