@@ -45,6 +45,15 @@ def test_a_second_derivative_that_runs_and_is_wrong_is_told():
     assert (found["reverse"], found["forward"], found["twice"], found["vmap"]) == ("yes", "no", "wrong", "no")
 
 
+def test_inputs_of_a_thousandth_are_moved_by_a_part_of_themselves():
+    """x / (|x| + 10⁻³) bends within a thousandth: differences over a longer step call its right derivative wrong."""
+    family = make_family(
+        draw=lambda size, rng: {"x": 1e-3 * (1 + rng.random(size["n"])), "unused": rng.standard_normal(size["n"])}
+    )
+    found = measure(lambda x, unused: (x / (x.abs() + 1e-3)).sum(), family=family)
+    assert (found["reverse"], found["forward"], found["twice"]) == ("yes", "yes", "yes")
+
+
 def test_a_wrong_gradient_is_wrong_in_both_modes():
     found = measure(lambda x, unused: (x * x.detach()).sum(), expected={"x": ("disagree", "half"), **NONE})
     assert (found["reverse"], found["forward"], found["float32"]) == ("wrong", "wrong", "wrong")

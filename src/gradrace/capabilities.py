@@ -34,7 +34,7 @@ CAPABILITIES = ("reverse", "forward", "twice", "vmap", "compile", "float32", "cu
 """Reverse mode, forward mode, double backward, torch.func.vmap, torch.compile, float32, CUDA."""
 
 STEP = 1e-4
-"""h of the differences: f''''' h⁴ and u f / h are both far below CLOSE."""
+"""h of the differences, times the size of the smallest primal: f''''' h⁴ and u f / h are both far below CLOSE."""
 
 CLOSE = 1e-6
 """Relative difference up to which two ways of computing the same are the same."""
@@ -107,6 +107,7 @@ def _close(first: Any, second: Any) -> bool:
 def _by_differentiating(case: Case, inputs: Inputs) -> dict[str, Capability]:
     function = _scalar(case, inputs)
     v, w = directions(case.scenario.family, inputs, 0), directions(case.scenario.family, inputs, 1)
+    step = _step(inputs.primals)
 
     def along(h: float) -> float:
         return float(function(*_moved(inputs.primals, v, h)))
@@ -115,10 +116,14 @@ def _by_differentiating(case: Case, inputs: Inputs) -> dict[str, Capability]:
         return float(_dot(_gradient(function, _moved(inputs.primals, w, h)), v))
 
     return {
-        "reverse": _tried(lambda: _agree(gradient_along(0), _difference(along), along(0))),
-        "forward": _tried(lambda: _agree(_pushforward(function, inputs.primals, v), _difference(along), along(0))),
+        "reverse": _tried(lambda: _agree(gradient_along(0), _difference(along, step), along(0), step)),
+        "forward": _tried(
+            lambda: _agree(_pushforward(function, inputs.primals, v), _difference(along, step), along(0), step)
+        ),
         "twice": _tried(
-            lambda: _agree(_twice(function, inputs.primals, v, w), _difference(gradient_along), gradient_along(0))
+            lambda: _agree(
+                _twice(function, inputs.primals, v, w), _difference(gradient_along, step), gradient_along(0), step
+            )
         ),
     }
 
@@ -148,13 +153,19 @@ def _moved(primals: Primals, v: Primals, h: float) -> list[Tensor]:
     return [primal + h * each for primal, each in zip(primals, v, strict=True)]
 
 
-def _difference(along: Callable[[float], float]) -> float:
-    return (8 * (along(STEP) - along(-STEP)) - (along(2 * STEP) - along(-2 * STEP))) / (12 * STEP)
+def _step(primals: Primals) -> float:
+    """Inputs of a thousandth must not be moved by a tenth of themselves: a function may bend there."""
+    sizes = [float(primal.abs().max()) for primal in primals if primal.numel()]
+    return STEP * min([1.0, *(size for size in sizes if size > 0)])
 
 
-def _agree(derivative: float, difference: float, value: float) -> bool:
+def _difference(along: Callable[[float], float], step: float) -> float:
+    return (8 * (along(step) - along(-step)) - (along(2 * step) - along(-2 * step))) / (12 * step)
+
+
+def _agree(derivative: float, difference: float, value: float, step: float) -> bool:
     """Within CLOSE of the derivative, or of what the rounding of the value itself leaves of its difference."""
-    rounding = 1e-13 * abs(value) / STEP
+    rounding = 1e-13 * abs(value) / step
     return abs(derivative - difference) <= CLOSE * max(abs(derivative), abs(difference)) + rounding
 
 
