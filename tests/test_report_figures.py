@@ -197,8 +197,8 @@ def test_a_figure_says_where_its_numbers_come_from(tmp_path: Path) -> None:
             assert fact in source
         assert "commit abcdef123456 on 2026-11-22" in source
     assert (
-        "asv on shared, a processor · Python 3.11, torch 2.13.0 · cpu · 3 commits from aaaaaaaa (1970-04-08)"
-        in " ".join(texts(tmp_path, "history-1"))
+        "asv on shared, a processor · Python 3.11, torch 2.13.0 · threads as asv's benchmarks set them, which it does "
+        "not record · cpu · 3 commits from aaaaaaaa (1970-04-08)" in " ".join(texts(tmp_path, "history-1"))
     )
     gate = " ".join(texts(tmp_path, "gate-1"))
     assert "gate.json: aaaaaaaa against working tree · torch 2.13.0" in gate

@@ -11,6 +11,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,8 +25,8 @@ RESULTS = Path(__file__).parents[2] / "results" / "gate"
 PAGE = RESULTS / "README.md"
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 
-LARGE = 1.05
-"""A slowdown that the gate is to find in 99 trials of 100, where the arrays of a kernel stay in a cache."""
+SIZES = (1.03, 1.05, 1.075, 1.15, math.inf)
+"""True ratios in groups: about the margin, 5 %, 10 %, and 20 % and more."""
 
 SAME = {"idle": "same", "loaded": "same_loaded", "idle, 200 s a run": "same_whole"}
 """The files of comparisons of identical code."""
@@ -149,20 +150,21 @@ def _slow(rows: Sequence[Row], measured: Mapping[str, Row]) -> list[str]:
 
 
 def _in_the_cache(rows: Sequence[Row], measured: Mapping[str, Row]) -> list[str]:
-    """All true slowdowns of 5 % and more together, whose arrays a cache holds."""
-    big = {(plant_of(name), name.split("/")[2]) for name, row in measured.items() if row["ratio"] >= LARGE}
+    """By their true size, and all of 5 % and more together: those whose arrays a cache holds."""
+    true = {(plant_of(name), name.split("/")[2]): row["ratio"] for name, row in measured.items()}
     found = [
-        row["judgement"] == "slower"
+        (true.get((plant_of(row["kernel"]), row["kernel"].split("/")[2]), 0.0), row["judgement"] == "slower")
         for row in rows
-        if not row["control"] and (plant_of(row["kernel"]), row["kernel"].split("/")[2]) in big
-        if not row["kernel"].startswith(WIDE)
+        if not row["control"] and not row["kernel"].startswith(WIDE)
     ]
-    if not found:
-        return []
-    low = stats.binomtest(sum(found), len(found)).proportion_ci(0.95, "exact").low
-    return [
-        f"True slowdowns of 5 % and more, in the cache: {sum(found)} of {len(found)} found, at least {low:.1%} (95 %)."
-    ]
+    body = []
+    for low, high in (*pairwise(SIZES), (SIZES[1], math.inf)):
+        hits = [hit for ratio, hit in found if low <= ratio < high]
+        if hits:
+            label = f"{low - 1:.1%} and more" if high == math.inf else f"{low - 1:.1%} to {high - 1:.1%}"
+            at_least = stats.binomtest(sum(hits), len(hits)).proportion_ci(0.95, "exact").low
+            body.append((label, f"{sum(hits):,} of {len(hits):,}", f"{at_least:.1%}"))
+    return [*_table(("true slowdown, in the cache", "found", "at least (95 %)"), body)] if body else []
 
 
 def _together(rows: Iterable[Row]) -> dict[str, Row]:

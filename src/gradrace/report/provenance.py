@@ -37,6 +37,7 @@ def of_points(points: Sequence[Point]) -> str:
     return _joined(
         ", ".join(part for part in (f"asv on {points[0].machine}", points[0].hardware) if part),
         f"Python {points[0].python}, torch {points[0].torch}",
+        "threads as asv's benchmarks set them, which it does not record",
         " and ".join(devices),
         f"{len(commits)} commits from {short(ends[0].commit)} ({day(ends[0].date)}) "
         f"to {short(ends[-1].commit)} ({day(ends[-1].date)})",
