@@ -46,7 +46,7 @@ def raced(tmp_path_factory):
     body = "return (x * x * 1.0).sum()"
     start, end = raises.index("calls.append"), raises.index(body)
     project.write("calls = []\n" + slower.replace("(x**2)", "(x.clone()**2)").replace(body, raises[start:end] + body))
-    return project.gate(*SQUARES, "--budget", "14", "--alpha", "0.2")
+    return project.gate(*SQUARES, "--budget", "22", "--alpha", "0.2")
 
 
 def of(raced, variant):
@@ -86,7 +86,7 @@ def test_a_kernel_that_raises_only_when_it_is_timed_is_said_and_stops_nothing(ra
 
 def test_the_document_tells_the_rules_the_controls_and_the_machine(raced):
     _, document, output = raced
-    assert (document["margin"], document["alpha"], document["budget_s"]) == (0.03, 0.2, 14)
+    assert (document["margin"], document["alpha"], document["budget_s"]) == (0.03, 0.2, 22)
     assert [each["kind"] for each in document["controls"]] == ["torch alone", *["base against base"] * 3]
     assert {each["judgement"] for each in document["controls"]} <= {"same", "undecided"}
     environment = document["environment"]
@@ -104,7 +104,7 @@ def test_a_head_that_disturbs_the_clock_itself_makes_the_machine_unfit(tmp_path)
     project = Project(tmp_path)
     patch = "tanh = torch.tanh\ntorch.tanh = lambda x: [tanh(x) for _ in range(50)][-1]\n"
     project.write("import torch\n" + patch + KERNELS)
-    code, document, output = project.gate(*ONE, "--budget", "9", "--alpha", "0.2")
+    code, document, output = project.gate(*ONE, "--budget", "14", "--alpha", "0.2")
     assert (code, document["verdict"]) == (4, "machine unfit")
     assert "machine unfit: a kernel of torch alone is slower" in output
 
