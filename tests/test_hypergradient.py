@@ -7,15 +7,8 @@ import pytest
 import torch
 
 from gradrace.families import hypergradient
-from gradrace.families.hypergradient import (
-    LOSSES,
-    Loss,
-    adjoint_sweep,
-    descend_learning_steps,
-    draw,
-    greedy,
-    product_of_matrices,
-)
+from gradrace.families.hypergradient import adjoint_sweep, descend_learning_steps, draw, greedy, product_of_matrices
+from gradrace.families.losses import LOSSES, Loss
 
 mpmath = pytest.importorskip("mpmath", reason="comes with the extra `test`")
 

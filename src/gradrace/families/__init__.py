@@ -1,7 +1,7 @@
 """The families: each file holds one mathematical function or problem with all its formulations.
 
 The list groups them by what they teach. What several share stands beside them: `numerics` (references), `descent` and
-`endpoints` (solvers), `iris` (data).
+`endpoints` (solvers), `losses` (what a descent goes down), `iris` (data).
 """
 
 from gradrace.families import (

@@ -12,8 +12,7 @@ Multiplied out for each t that is T² / 2 products with a Hessian, by the recurs
 graph. Forward mode makes one pass of T steps for each η. The greedy −g_t · g_{t−1}, the derivative of L(w_t) alone,
 costs one product and forgets what a step does to the later ones.
 
-Two losses: `beale` on R², L = (1.5 − x + x y)² + (2.25 − x + x y²)² + (2.625 − x + x y³)², and `ring` on R^d, springs
-and quartic wells around a circle, L = ½ Σ (w_i − w_{i−1})² + ¼ Σ w_i⁴. Shapes: η (T,), start w_0 (d,).
+Two losses, `beale` on R² and `ring` on R^d, stand in `losses`. Shapes: η (T,), start w_0 (d,).
 
 Sources: ECE 046211 homework 1, question 3; A. G. Baydin et al., Online learning rate adaptation with hypergradient
 descent, ICLR (2018) for the greedy form; K. Chandra et al., Gradient descent: the ultimate optimizer, NeurIPS (2022)
@@ -33,83 +32,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
+from gradrace.families.losses import LOSSES, Loss
 from gradrace.families.numerics import measured
-
-# ---- losses, for any library that has stack, concatenate and roll: points (…, d) ----
-#
-# Where a Python number meets a tensor, torch's forward mode takes twenty times as long as where two tensors meet, and
-# what has no axes comes back in float64 (pytorch/pytorch#90065): gradients double by adding, x and y keep their axis.
-
-
-class Loss(NamedTuple):
-    """value(lib, w): (…); gradient(lib, w): (…, d); curvature(lib, w): what is needed of ∇²L at each point;
-    multiply(lib, curvature, v): ∇²L v, (…, d).
-    """
-
-    value: Callable[..., Any]
-    gradient: Callable[..., Any]
-    curvature: Callable[..., Any]
-    multiply: Callable[..., Any]
-
-
-def _beale_terms(w: Any) -> tuple[Any, ...]:
-    """x, y, then y − 1, y² − 1, y³ − 1, then the three residuals; each (…, 1)."""
-    x, y = w[..., :1], w[..., 1:]
-    a = y - 1
-    b = a * y + a
-    c = b * y + a
-    return x, y, a, b, c, x * a + 1.5, x * b + 2.25, x * c + 2.625
-
-
-def beale(lib: Any, w: Any) -> Any:
-    *_, r, s, t = _beale_terms(w)
-    return (r * r + s * s + t * t).sum(-1)
-
-
-def beale_gradient(lib: Any, w: Any) -> Any:
-    x, y, a, b, c, r, s, t = _beale_terms(w)
-    yt = y * t
-    half = lib.concatenate([a * r + b * s + c * t, x * (r + y * (s + s + yt + yt + yt))], -1)
-    return half + half
-
-
-def beale_curvature(lib: Any, w: Any) -> Any:
-    """∇²L as a matrix: (…, 2, 2)."""
-    x, y, a, b, c, r, s, t = _beale_terms(w)
-    by_xx = a * a + b * b + c * c
-    by_xy = r + a * x + y * (2 * (s + b * x) + 3 * y * (t + c * x))
-    by_yy = x * (x * (1 + y * y * (4 + 9 * y * y)) + 2 * s + 6 * y * t)
-    rows = [lib.concatenate(row, -1) for row in ([by_xx, by_xy], [by_xy, by_yy])]
-    return 2 * lib.stack(rows, -2)
-
-
-def beale_multiply(lib: Any, matrix: Any, v: Any) -> Any:
-    return v @ matrix
-
-
-def ring(lib: Any, w: Any) -> Any:
-    stretch, square = w - lib.roll(w, 1, -1), w * w
-    return (stretch * stretch).sum(-1) / 2 + (square * square).sum(-1) / 4
-
-
-def ring_gradient(lib: Any, w: Any) -> Any:
-    return w * w * w + w + w - lib.roll(w, 1, -1) - lib.roll(w, -1, -1)
-
-
-def ring_curvature(lib: Any, w: Any) -> Any:
-    """The diagonal of ∇²L, whose other entries are −1 between neighbours: (…, d)."""
-    return 3 * w * w + 2
-
-
-def ring_multiply(lib: Any, diagonal: Any, v: Any) -> Any:
-    return diagonal * v - lib.roll(v, 1, -1) - lib.roll(v, -1, -1)
-
-
-LOSSES: Mapping[str, Loss] = {
-    "beale": Loss(beale, beale_gradient, beale_curvature, beale_multiply),
-    "ring": Loss(ring, ring_gradient, ring_curvature, ring_multiply),
-}
-
 
 # ---- the adjoint, and what it is good for ----
 
