@@ -248,6 +248,12 @@ def test_a_forward_sweep_for_each_input_is_printed(capsys):
     assert re.search(r"v₅ = v₃ \+ v₄ +│ +5.84563521057659 │ v̇₅ = v̇₃ \+ v̇₄ +│ 8.08\d+ │ +5.39098649716375 │", output)
 
 
+@pytest.mark.parametrize("x", ["-1e-3", "-1.5e0", "-.5E+0", "-2"])
+def test_a_negative_number_is_no_option_however_it_is_written(x, capsys):
+    assert document(capsys, "trace", "s3", "--at", x)["at"] == {"x": float(x)}
+    assert document(capsys, "trace", "s1", "--at", "1e-3", x)["at"] == {"w1": 1e-3, "w2": float(x)}
+
+
 def test_a_reverse_sweep_is_printed(capsys):
     assert cli.main(["trace", "s4", "--mode", "reverse"]) == 0
     output = capsys.readouterr().out

@@ -37,6 +37,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(POINTS)}: a function of the family scalar_trace; FAMILY/VARIANT: its autograd graph",
     )
     command.add_argument("--at", type=float, nargs="+", metavar="X", help="the point (default: that of the source)")
+    # argparse before Python 3.14 takes -1e-3 for the name of an option.
+    command._negative_number_matcher = re.compile(r"-(\d|\.\d|inf)")
     command.add_argument("--mode", choices=("forward", "reverse"), help="how to differentiate (default: forward)")
     command.add_argument("--wrt", metavar="I", help="forward mode for this input alone: its number or its name")
     command.add_argument("--graph", type=Path, metavar="FILE.svg", help="draw the graph as well")
