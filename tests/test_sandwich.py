@@ -19,6 +19,7 @@ from gradrace.families.sandwich import (
     source_matrix,
     wasteful,
 )
+from gradrace.families.soft_threshold import branching
 
 T = 3.14
 X = np.array([0.1, 5.0, -2.3, -1.0, -2.0])
@@ -143,6 +144,7 @@ def test_what_the_homeworks_code_prints_and_what_it_hides():
     assert np.linalg.norm(true) / by_x.norm().item() == pytest.approx(3.46, abs=0.005)
     assert by_x[3] < 0 < true[3]
     assert by_M.norm().item() == pytest.approx(123.718, abs=5e-4)
+    assert by_x.numpy() @ true / np.linalg.norm(true) / by_x.norm().item() == pytest.approx(0.0554, abs=5e-5)
     assert torch.equal(gradients(detached, n=0)[0], gradients(detached, n=100)[0])
 
 
@@ -166,6 +168,14 @@ def softt(y, T):
     if y < -T:
         return y + T
     return None
+
+
+def test_the_branches_are_the_closed_form_on_the_homeworks_grid():
+    """201 points of [−10, 10], of which none is a kink."""
+    y = torch.linspace(-10, 10, 201, dtype=torch.float64)
+    by_branches = torch.stack([softt(each, T).reshape(()).detach() for each in y])
+    assert torch.equal(by_branches, torch.sign(y) * torch.clamp(y.abs() - T, min=0))
+    assert torch.equal(by_branches, branching(y, T))
 
 
 def test_the_branches_give_three_kinds_of_answers():

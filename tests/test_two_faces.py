@@ -90,6 +90,8 @@ def test_listing_2_answers_x_for_a_vector_and_eq_4_for_a_single_entry():
     assert value.tolist() == [-1, 0, 1]
     assert slope.tolist() == [1, 1, 1]
     assert listing_2(torch.tensor([-1.0])).item() == -3
+    zero = torch.zeros(1, requires_grad=True)
+    assert torch.autograd.grad(listing_2(zero), zero)[0].item() == 2  # as the homework prints it
 
 
 def test_listing_2_cannot_look_into_a_tensor_without_an_axis():
