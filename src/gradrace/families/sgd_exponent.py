@@ -1,8 +1,8 @@
-"""sgd_exponent: q(η) = 1/N Σ_n log|1 − η h_n|, the Lyapunov exponent of SGD on ½ Σ_n h_n w².
+"""sgd_exponent: q(η) = 1/N Σ_n log|1 − η h_n|. Teaches that a value can be NaN while its gradient is right.
 
-Teaches that a value can be NaN while its gradient is right: log z has the derivative 1/z on either side of 0.
-One step on the n-th term multiplies w by 1 − η h_n, so log|w(t)|/t → q(η) almost surely: w → 0 where q(η) < 0,
-which reaches further than the convergence of the mean and of the mean square.
+log z has the derivative 1/z on either side of 0. q is the Lyapunov exponent of SGD on ½ Σ_n h_n w²: one step on the
+n-th term multiplies w by 1 − η h_n, so log|w(t)|/t → q(η) almost surely, and w → 0 where q(η) < 0, which reaches
+further than the convergence of the mean and of the mean square.
 
 Inputs are b step sizes η, shape (b,), and N curvatures h; the value is Σ_b q(η_b), so the gradient holds every q′:
 
