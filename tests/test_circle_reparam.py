@@ -102,8 +102,8 @@ def test_known_points_are_told_apart():
     due = {
         -math.pi / 4: "solution",
         3 * math.pi / 4: "solution",
-        math.pi / 4: "saddle",
-        -3 * math.pi / 4: "saddle",
+        math.pi / 4: "maximum",
+        -3 * math.pi / 4: "maximum",
         0.3: "unfinished",
         -math.pi / 4 + 0.01: "unfinished",
         math.nan: "infinity",
@@ -120,8 +120,8 @@ def test_the_race_tells_the_fates_apart(numbers, inputs):
     assert list(rows) == list(SOLVERS)
     kinds = {solver: row.kinds for solver, row in rows.items()}
     by_newton = kinds.pop("newton")
-    assert by_newton.keys() == {"solution", "saddle"}
-    assert 10 < by_newton["saddle"] < 40
+    assert by_newton.keys() == {"solution", "maximum"}
+    assert 10 < by_newton["maximum"] < 40
     assert all(each == {"solution": 50} for each in kinds.values())
     assert rows["newton"].iterations <= rows["newton_downhill"].iterations < rows["gradient_descent"].iterations < 50
     assert rows["eigh"].iterations == rows["jacobi_angle"].iterations == 0

@@ -147,25 +147,31 @@ def to_the_lower_well(x):
 
 
 WELLS = Landscape(
-    residual=lambda x: (x[:, 0] ** 2 - 1) ** 2 + TILT * x[:, 0] + x[:, 1] ** 2,
+    residual=lambda x: (x[:, 0] ** 2 - 1) ** 2 + TILT * x[:, 0] + 1 - x[:, 1].cos(),
     distance=to_the_lower_well,
     critical=by_newton_step(
-        lambda x: torch.stack((4 * x[:, 0] * (x[:, 0] ** 2 - 1) + TILT, 2 * x[:, 1]), dim=-1),
-        lambda x: torch.diag_embed(torch.stack((12 * x[:, 0] ** 2 - 4, torch.full_like(x[:, 0], 2.0)), dim=-1)),
+        lambda x: torch.stack((4 * x[:, 0] * (x[:, 0] ** 2 - 1) + TILT, x[:, 1].sin()), dim=-1),
+        lambda x: torch.diag_embed(torch.stack((12 * x[:, 0] ** 2 - 4, x[:, 1].cos()), dim=-1)),
         to_the_lower_well,
     ),
     far=1e3,
 )
-"""(u² − 1)² + u/5 + v²: the lower well at u = −1.0241 is the solution, the other at 0.9740, a saddle at 0.0501."""
+"""(u² − 1)² + u/5 + 1 − cos v: at v = 0 the lower well at u = −1.0241 is the solution, the other at 0.9740, a saddle
+at 0.0501; at v = π the wells are saddles, and what lies between them is a maximum.
+"""
 
 POINTS = torch.tensor(
-    [[-1.0241, 0], [0.9740, 0], [0.0501, 0], [0.5, 0.5], [2e3, 0], [math.inf, 0], [math.nan, 0], [-1.04, 0]],
+    [
+        *([-1.0241, 0], [0.9740, 0], [0.0501, 0], [0.9740, math.pi], [0.0501, math.pi]),
+        *([0.5, 0.5], [2e3, 0], [math.inf, 0], [math.nan, 0], [-1.04, 0]),
+    ],
     dtype=torch.float64,
 )
 
 
 def test_end_points_are_classified():
-    kinds = ["solution", "minimum", "saddle", "unfinished", "infinity", "infinity", "infinity", "unfinished"]
+    critical = ["solution", "minimum", "saddle", "saddle", "maximum"]
+    kinds = [*critical, "unfinished", "infinity", "infinity", "infinity", "unfinished"]
     assert classify(WELLS, POINTS) == kinds
     assert set(kinds) == set(KINDS)
     assert classify(WELLS, POINTS[-1:], close=0.02) == ["solution"]
@@ -190,13 +196,13 @@ def test_a_family_may_have_its_own_notion_of_a_critical_point():
 
     def flat(x, close):
         size = x.flatten(1).norm(dim=-1)
-        return (size - 5).abs() <= close, size < 5
+        return (size - 5).abs() <= close, (5 - size).sign()
 
     kept = Landscape(lambda x: x.sum((1, 2)), lambda x: x.abs().amax((1, 2)), flat, far=100)
-    x = torch.tensor([0, 2.5, 2.4999, 1, 50, math.nan]).double()[:, None, None].expand(6, 2, 2)
-    assert classify(kept, x) == ["solution", "saddle", "minimum", "unfinished", "infinity", "infinity"]
+    x = torch.tensor([0, 2.5, 2.4999, 2.5001, 1, 50, math.nan]).double()[:, None, None].expand(7, 2, 2)
+    assert classify(kept, x) == ["solution", "saddle", "minimum", "maximum", "unfinished", "infinity", "infinity"]
     convex = Landscape(kept.residual, kept.distance, nowhere, far=100)
-    assert classify(convex, x) == ["solution", *["unfinished"] * 3, "infinity", "infinity"]
+    assert classify(convex, x) == ["solution", *["unfinished"] * 4, "infinity", "infinity"]
 
 
 # ---- solvers as descents ----

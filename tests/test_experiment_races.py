@@ -294,7 +294,7 @@ def test_descents_end_where_their_steps_let_them(endings):
     assert rows["cosine, notes", "backward"]["kinds"] == {"minimum": 3, "unfinished": 2}
     assert rows["absolute, notes", "closed_orbit"]["kinds"] == {"solution": 2}
     assert rows["normal", "harmonic"]["kinds"] == {"unfinished": 3}
-    assert rows["uniform", "newton"]["kinds"].keys() == {"solution", "saddle"}
+    assert rows["uniform", "newton"]["kinds"].keys() == {"solution", "maximum"}
     assert rows["Iris, uniform", "descent_sgd"]["kinds"] == rows["Iris, uniform", "descent_autograd"]["kinds"]
     assert rows["random", "newton"]["kinds"]["minimum"] > 0
 

@@ -234,7 +234,7 @@ def test_known_points_are_told_apart():
         -0.003: "solution",
         -3.121483710037: "minimum",
         -1.529166939939: "minimum",
-        top: "saddle",
+        top: "maximum",
         ENDS[-1.0]: "unfinished",
         ENDS[-0.5]: "unfinished",
         1e4: "infinity",

@@ -25,7 +25,7 @@ KNOWN = {
     (-1.0, -1.0): "solution",
     (1.0, -1.0): "minimum",
     (-1.0, 1.0): "minimum",
-    (0.0, 0.0): "saddle",
+    (0.0, 0.0): "maximum",
     (0.9, -0.4): "unfinished",
     (1e9, 0.0): "infinity",
     (math.nan, 1.0): "infinity",

@@ -17,8 +17,10 @@ from torch import Tensor
 from gradrace.declare import Family
 from gradrace.families.descent import Descent, fixed, together
 
-KINDS = ("solution", "minimum", "saddle", "infinity", "unfinished")
-"""The known solution; another critical point, with a positive definite Hessian or without; far away; none of these."""
+KINDS = ("solution", "minimum", "maximum", "saddle", "infinity", "unfinished")
+"""The known solution; another critical point, whose Hessian is positive definite, negative definite or neither; far
+away; none of these.
+"""
 
 CLOSE = 1e-3
 """A solver has come to a point that is this near."""
@@ -26,8 +28,9 @@ CLOSE = 1e-3
 # ---- what a family knows of its points ----
 
 Critical = Callable[[Tensor, float], tuple[Tensor, Tensor]]
-"""From points x (b, …) and what is close: which are beside a critical point other than the solution, and at which of
-these that is a minimum, (b,) each. What it says of a point that is not finite does not count.
+"""From points x (b, …) and what is close to two arrays (b,): which points are beside a critical point other than the
+solution, and the sign that all eigenvalues of the Hessian share there: 1 at a minimum, −1 at a maximum, 0 at a saddle,
+where they share none. What it says of a point that is not finite does not count.
 """
 
 
@@ -58,8 +61,8 @@ def by_newton_step(
         newton = torch.linalg.solve_ex(H, gradient(x))[0].reshape(x.shape)
         found = (_norm(newton) <= close * (1 + _norm(x))) & (distance(x - newton) > close)
         # Elsewhere the Hessian may be infinite, of which eigvalsh would raise.
-        lowest = torch.linalg.eigvalsh(torch.where(found[:, None, None], H, 0))[:, 0]
-        return found, lowest > 0
+        eigenvalues = torch.linalg.eigvalsh(torch.where(found[:, None, None], H, 0))
+        return found, (eigenvalues > 0).all(1).int() - (eigenvalues < 0).all(1).int()
 
     return critical
 
@@ -145,10 +148,11 @@ class Row:
 
 def classify(landscape: Landscape, x: Tensor, close: float = CLOSE) -> list[str]:
     """The kind of each point x (b, …), one of KINDS. The solution is found within the distance `close`."""
-    is_critical, is_minimum = landscape.critical(x, close)
+    is_critical, sign = landscape.critical(x, close)
     kind = torch.full_like(is_critical, KINDS.index("unfinished"), dtype=torch.int64)
     kind[is_critical] = KINDS.index("saddle")
-    kind[is_critical & is_minimum] = KINDS.index("minimum")
+    kind[is_critical & (sign > 0)] = KINDS.index("minimum")
+    kind[is_critical & (sign < 0)] = KINDS.index("maximum")
     kind[landscape.distance(x) <= close] = KINDS.index("solution")
     kind[~(_norm(x) < landscape.far)] = KINDS.index("infinity")  # NaN too
     return [KINDS[index] for index in kind.tolist()]
