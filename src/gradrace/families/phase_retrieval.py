@@ -202,6 +202,9 @@ def hvp_closed_form(x: Tensor, A: Tensor, y: Tensor, v: Tensor) -> Tensor:
 _hessian: Mapping[str, Any] = {"computes": "hessian"}
 _ONE_AT_A_TIME = Limit(lambda size: size.get("b", 1), 10, "a Python loop over the instances")
 
+CHUNK = 32
+"""Columns of a Hessian at a time: what lies between x and f is held for so many tangents, not for n."""
+
 
 def hessian_weights(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     z = matvec(A, x)
@@ -257,6 +260,31 @@ def hessian_functional(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     if x.dim() == 2:
         return torch.stack([hessian_functional(*instance) for instance in zip(x, A, y, strict=True)])
     return torch.autograd.functional.hessian(lambda x: autograd(x, A, y), x)
+
+
+@phase_retrieval.variant(
+    source="torch.autograd.functional.hessian with vectorize=True, the n double backwards as one",
+    limits=(_ONE_AT_A_TIME,),
+    grows=_KEEPS_VECTORS,
+    **_hessian,
+)
+def hessian_vectorized(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    if x.dim() == 2:
+        return torch.stack([hessian_vectorized(*instance) for instance in zip(x, A, y, strict=True)])
+    return torch.autograd.functional.hessian(lambda x: autograd(x, A, y), x, vectorize=True)
+
+
+@phase_retrieval.variant(
+    source="torch.func.vmap of the products with the unit vectors, CHUNK at a time",
+    grows=(BY_UNKNOWNS.but(ops=1, graph_nodes=1, saved_bytes=1), *_KEEPS_VECTORS),  # each chunk has a graph of its own
+    **_hessian,
+)
+def hessian_chunked(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+    def of_one(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
+        units = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        return torch.func.vmap(lambda v: hvp_jvp_of_grad(x, A, y, v), chunk_size=CHUNK)(units)
+
+    return _per_instance(of_one, x, A, y)
 
 
 # ---- solvers ----

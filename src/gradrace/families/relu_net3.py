@@ -214,10 +214,13 @@ def func_grad(W1: Tensor, W2: Tensor, W3: Tensor, x: Tensor, y: Tensor) -> Resul
     return value, gradients
 
 
+_PER_SAMPLE = Limit(lambda size: 8 * size["n"] * parameters(size), 2.5e8, "a gradient of its own for each sample")
+
+
 @relu_net3.variant(
     source="torch.func.vmap of grad_and_value: the gradients of the samples, added",
     computes="value_and_gradient",
-    limits=(Limit(lambda size: 8 * size["n"] * parameters(size), 2.5e8, "a gradient of its own for each sample"),),
+    limits=(_PER_SAMPLE,),
 )
 def per_sample(W1: Tensor, W2: Tensor, W3: Tensor, x: Tensor, y: Tensor) -> Result:
     sample = torch.func.grad_and_value(_of_one, argnums=(0, 1, 2))
@@ -230,6 +233,24 @@ def _of_one(W1: Tensor, W2: Tensor, W3: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """f of one sample as printed: x (p,), y (q,)."""
     D = y - W3 @ torch.relu(W2 @ torch.relu(W1 @ x))
     return D @ D / 2
+
+
+@relu_net3.variant(
+    source="the backward pass with the outer products of each sample by einsum, then added",
+    computes="value_and_gradient",
+    limits=(_PER_SAMPLE,),
+    grows=_NO_GRAPH,
+)
+def per_sample_einsum(W1: Tensor, W2: Tensor, W3: Tensor, x: Tensor, y: Tensor) -> Result:
+    V2 = torch.relu(x @ W1.mT)
+    V4 = torch.relu(V2 @ W2.mT)
+    by_V5 = V4 @ W3.mT - y
+    by_V3 = (by_V5 @ W3) * (V4 > 0)
+    by_V1 = (by_V3 @ W2) * (V2 > 0)
+    by_W1, by_W2, by_W3 = (
+        torch.einsum("ni,nj->nij", above, below).sum(0) for above, below in ((by_V1, x), (by_V3, V2), (by_V5, V4))
+    )
+    return (by_V5 * by_V5).sum() / 2, (by_W1, by_W2, by_W3)
 
 
 @relu_net3.variant(

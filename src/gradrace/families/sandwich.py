@@ -7,13 +7,14 @@ f_T is the soft threshold and M is symmetric. With u = M x, D = diag(|u| > T), r
 The gradient for A tells three formulations apart: the efficient ones never read A, so autograd answers None; the
 wasteful ones add n products that cancel in exact arithmetic, and what is left is rounding noise of size
 n u cond(A) ‖∂φ/∂u‖ ‖A⁻¹u‖; a formulation that detaches loses the gradients for x and M as well.
-Only the symmetric part of the gradient for M is defined: torch symmetrises it for Cholesky and not for LU.
+Only the symmetric part of the gradient for M is defined: torch symmetrises it for Cholesky and `eigh`, not for LU.
 
 Source: Data 598 (Winter 2022) homework 5, C to F.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gradrace.declare import Family, Function, Growth, Limit, Numbers, Reference, Size, size
 from gradrace.families.numerics import measure, measured, refined_solve
@@ -118,6 +120,15 @@ def summing_condition(size: Size, numbers: Numbers, reference: Reference) -> Map
     return {**kappa, "A": size["n"] * (size["cond"] + size["n"])}
 
 
+def spectral_condition(size: Size, numbers: Numbers, reference: Reference) -> Mapping[str, float]:
+    """κ where M goes through its eigenvectors: the reduction to a tridiagonal matrix from both sides, the iteration
+    and the product that gives Q are four stages, each of which moves M by its rounding.
+
+    Autograd divides by the differences of the eigenvalues; those that are drawn are not close enough to add to κ.
+    """
+    return {name: 4 * kappa for name, kappa in condition(size, numbers, reference).items()}
+
+
 def objective(g: Tensor, x: Tensor, *_: Any) -> Tensor:
     """φ = r·r. Not norm()**2, whose square root has no derivative where g = x."""
     r = x - g
@@ -175,7 +186,13 @@ _LOOP_MEMORY = Limit(
     "each step saves A⁻¹ and two vectors for the backward pass, 8 n (d² + 2d) bytes",
 )
 _LOOP_TIME = Limit(lambda size: size["n"] * size["d"] ** 2, 1e9, "n steps of d² operations and more")
+_LONG_LOOP = Limit(lambda size: size["n"], 2000, "n steps, of which a hundred show what each costs")
 _STEP_BY_STEP = (BY_STEPS.but(ops=1, flops=1, graph_nodes=1, saved_bytes=1),)
+
+# The √n ends of the segments hold d numbers each, and d² + 3d are kept whatever n is: a small d and a large n tell.
+_BY_SEGMENTS = replace(
+    BY_STEPS.but(ops=1, flops=1, graph_nodes=1, saved_bytes=0.5), ladder=(256, 576, 1296), at=size(d=2, cond=100)
+)
 
 
 def _wasteful(**facts: Any) -> Callable[[Function], Function]:
@@ -192,10 +209,50 @@ def _efficient(**facts: Any) -> Callable[[Function], Function]:
     grows=_STEP_BY_STEP,
 )
 def wasteful(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
-    u = M @ x
+    return torch.linalg.inv(M) @ F.softshrink(loop(M @ x, A, n), T)
+
+
+def loop(u: Tensor, A: Tensor, n: int) -> Tensor:
+    """(A A⁻¹)ⁿ u, by n steps of an inverse and two products."""
     for _ in range(n):
         u = A @ (torch.linalg.inv(A) @ u)
+    return u
+
+
+@_wasteful(
+    source="the loop under torch.utils.checkpoint in segments of √n steps: their ends are kept, the rest is done again",
+    limits=(_LONG_LOOP,),
+    grows=(_BY_SEGMENTS,),
+)
+def checkpointed(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    u, length = M @ x, math.isqrt(n - 1) + 1
+    for start in range(0, n, length):
+        u = checkpoint(loop, u, A, min(length, n - start), use_reentrant=False, preserve_rng_state=False)
     return torch.linalg.inv(M) @ F.softshrink(u, T)
+
+
+@_wasteful(
+    source="the loop with a solve in place of the inverse: A⁻¹ (A u)",
+    limits=(_LONG_LOOP,),
+    grows=_STEP_BY_STEP,
+)
+def solve_in_loop(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    u = M @ x
+    for _ in range(n):
+        u = torch.linalg.solve(A, A @ u)
+    return torch.linalg.solve(M, F.softshrink(u, T))
+
+
+@_wasteful(
+    source="the homework's other order, left to right: the matrices are multiplied first, and x comes last",
+    limits=(_LONG_LOOP,),
+    grows=_STEP_BY_STEP,
+)
+def left_to_right(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    product = torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
+    for _ in range(n):
+        product = product @ torch.linalg.inv(A) @ A
+    return torch.linalg.inv(M) @ F.softshrink(product @ M @ x, T)
 
 
 @_wasteful(
@@ -250,6 +307,12 @@ def efficient_solve(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor
 def efficient_cholesky(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
     factor = torch.linalg.cholesky(M)
     return torch.cholesky_solve(F.softshrink(M @ x, T).unsqueeze(-1), factor).squeeze(-1)
+
+
+@_efficient(source="A⁻¹A = I; M is symmetric, M⁻¹ = Q diag(1/w) Qᵀ", condition=spectral_condition)
+def efficient_eigh(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
+    w, Q = torch.linalg.eigh(M)
+    return Q @ ((Q.mT @ F.softshrink(M @ x, T)) / w)
 
 
 class _FactorOnce(torch.autograd.Function):

@@ -217,6 +217,12 @@ def custom_function(y: Tensor, T: float) -> Tensor:
     return _SoftThreshold.apply(y, T)
 
 
+@soft_threshold.variant(source="torch.func.vmap of grad_and_value of one entry", computes="vjp")
+def func_vmap_grad(y: Tensor, T: float, cotangent: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+    slope, value = torch.func.vmap(torch.func.grad_and_value(partial(nested_where, T=T)))(y)
+    return value, (slope * cotangent,)
+
+
 def _compile(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     # Without the reset a second size would compile to a kernel of dynamic shape, slower than the first.
     torch.compiler.reset()
