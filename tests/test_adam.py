@@ -91,18 +91,19 @@ def test_the_textbook_and_torch_agree_along_a_path(how):
 # ---- what a step costs ----
 
 
-def kernels_of_a_step(name, operator="primal"):
+def kernels_of_a_step(name, operator="primal", **axes):
     """Dispatched operations, from runs of 10 and of 20 steps, that the 10 more take each."""
 
     def ops(t):
-        return count(Case(Scenario(adam.adam, operator, size(t=t, p=3), "float64", "cpu"), VARIANTS[name]))
+        return count(Case(Scenario(adam.adam, operator, size(t=t, **axes, p=3), "float64", "cpu"), VARIANTS[name]))
 
     few, many = ops(10), ops(20)
     return (many.forward.ops - few.forward.ops) / 10, (many.backward.ops - few.backward.ops) / 10
 
 
 @pytest.mark.parametrize(
-    ("name", "kernels"), [("textbook", 14), ("in_place", 6), ("fused_kernel", 2), ("closed_form", 0)]
+    ("name", "kernels"),
+    [("textbook", 14), ("in_place", 6), ("foreach_kernels", 6), ("fused_kernel", 2), ("closed_form", 0)],
 )
 def test_kernels_of_a_step(name, kernels):
     """The fused one's second kernel counts the steps."""
@@ -120,6 +121,29 @@ def test_a_graph_doubles_the_kernels_and_the_adjoint_needs_four():
     assert backward > forward
     assert kernels_of_a_step("adjoint_scans", "vjp") == (4, 0)
     assert kernels_of_a_step("adjoint_products", "vjp") == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["textbook", "in_place", "foreach_kernels", "fused_kernel", "optim_fused", "closed_form"]
+)
+def test_many_tensors_take_the_kernels_of_one(name):
+    assert kernels_of_a_step(name, k=10) == kernels_of_a_step(name, k=1)
+
+
+@pytest.mark.parametrize(("name", "each"), [("optim_loop", 9), ("optim_foreach", 2)])
+def test_but_not_tensor_by_tensor(name, each):
+    """Nine for every tensor; two are left to foreach, which reads a count of steps for either bias correction."""
+    few, many = (kernels_of_a_step(name, k=k)[0] for k in (2, 10))
+    assert many - few == 8 * each
+
+
+def test_many_tensors_are_optimised_as_one_array():
+    """Whichever way the parameters are cut, each of them sees its own gradients alone."""
+    cut = dict(draw_numbers(Scenario(adam.adam, "primal", size(t=6, k=4, p=5), "float64", "cpu")))
+    whole = {**cut, "g": cut["g"].reshape(6, 20), "w": cut["w"].reshape(20)}
+    for name in ("in_place", "foreach_kernels", "fused_kernel", "optim_loop", "optim_foreach", "optim_fused"):
+        assert run(name, cut).shape == (4, 5)
+        assert torch.allclose(run(name, cut).flatten(), run(name, whole), rtol=0, atol=1e-15), name
 
 
 class Words(TorchDispatchMode):

@@ -14,7 +14,12 @@ so that no loop is left, at the price of T times the arithmetic. With the cotang
 
     ∂(ū·w_T)/∂g = η (g ∘ L(β₂)ᵀ (a m̂ / ((√v̂ + ε) √v̂)) − L(β₁)ᵀ a).
 
-Shapes: g (T, P), w (P,); the value is w after T steps, (P,).
+A model has many tensors of parameters, K of P entries each. The rule is elementwise, so they may be one array: a step
+of it is as many kernels for all of them as for one. An optimiser that is given the K tensors calls K times as many
+kernels, or those that take a list (`torch._foreach_…`, fused), which run as a few on a GPU and as a loop in C++ on the
+CPU; and it keeps a count of its steps for every tensor.
+
+Shapes: g (T, P), w (P,), or g (T, K, P), w (K, P); the value is w after T steps, of its shape.
 
 Sources: D. P. Kingma and J. Ba, ICLR 2015; ECE 046211 homework 1, task 2.
 """
@@ -41,9 +46,10 @@ RATES = {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 
 def draw(size: Size, rng: np.random.Generator) -> dict[str, Any]:
     """Gradients of about 1e-3, of either sign and not near 0: where ε stands then shows in float32 as well."""
-    shape = (size["t"], size["p"])
+    of_w = (size["k"], size["p"]) if size.get("k") else (size["p"],)
+    shape = (size["t"], *of_w)
     sign = rng.choice([-1.0, 1.0], size=shape)
-    return {"g": 1e-3 * sign * rng.uniform(0.5, 1.5, shape), "w": rng.standard_normal(size["p"]), **RATES}
+    return {"g": 1e-3 * sign * rng.uniform(0.5, 1.5, shape), "w": rng.standard_normal(of_w), **RATES}
 
 
 def wide_averages(numbers: Numbers) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +94,9 @@ BY_STEPS_BACK = Growth("t", (32, 64, 128), "vjp", {"ops": 1, "graph_nodes": 1, "
 BY_PARAMETERS = Growth("p", (1000, 2000, 4000), "primal", {"ops": 0, "peak_bytes": 1}, at=size(t=4))
 """A loop: kernels for every step, and two or three vectors for all of them; its graph keeps some of every step."""
 
+BY_TENSORS = Growth("k", (32, 64, 128), "primal", {"ops": 0}, at=size(t=20, p=8))
+"""One call for all tensors."""
+
 adam = Family(
     name="adam",
     summary="T steps of Adam on given gradients: passes over memory, kernels, and no loop at all",
@@ -100,6 +109,9 @@ adam = Family(
         size("test", t=20, p=11),
         size("large", t=100, p=2),
         size("bench", "gate", t=10, p=200),
+        size("test", operators=("primal",), t=5, k=3, p=4),
+        size("bench", operators=("primal",), t=10, k=64, p=200),
+        size("large", "cuda", operators=("primal",), t=10, k=256, p=2000),
         size("large", "cuda", t=10, p=20_000),
         size("large", "cuda", t=10, p=500_000),
     ),
@@ -162,6 +174,26 @@ def in_place(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: f
     return w
 
 
+def tensors(w: Tensor) -> list[Tensor]:
+    """The K tensors of parameters: the rows of w, or w itself where it is one of them."""
+    return list(w.unbind(0)) if w.dim() > 1 else [w]
+
+
+@adam.variant(source="in_place by torch._foreach_*: six calls a step for all tensors", grows=(BY_TENSORS,), **_PRIMAL)
+def foreach_kernels(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float) -> Tensor:
+    w = w.clone()
+    parameters, m, v = tensors(w), tensors(torch.zeros_like(w)), tensors(torch.zeros_like(w))
+    for t, gradient in enumerate(g.unbind(0), 1):
+        gradients, correction = tensors(gradient), math.sqrt(1 - beta2**t)
+        torch._foreach_lerp_(m, gradients, 1 - beta1)
+        torch._foreach_mul_(v, beta2)
+        torch._foreach_addcmul_(v, gradients, gradients, 1 - beta2)
+        divisors = torch._foreach_sqrt(v)
+        torch._foreach_add_(divisors, correction * eps)
+        torch._foreach_addcdiv_(parameters, m, divisors, -lr * correction / (1 - beta1**t))
+    return w
+
+
 @adam.variant(source="the kernel below torch.optim.Adam(fused=True), called directly: 7 words a step", **_PRIMAL)
 def fused_kernel(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float) -> Tensor:
     w, m, v = w.clone(), torch.zeros_like(w), torch.zeros_like(w)
@@ -188,22 +220,25 @@ def _optimise(
 ) -> Tensor:
     beta1, beta2, eps = rates
     w = w.clone()
-    optimiser = torch.optim.Adam([w], lr=lr, betas=(beta1, beta2), eps=eps, **how)
+    parameters = tensors(w)
+    optimiser = torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, **how)
     if step_dtype:  # what Adam makes at its first step, but for the dtype
-        zeros = {"exp_avg": torch.zeros_like(w), "exp_avg_sq": torch.zeros_like(w)}
-        optimiser.state[w] = {"step": torch.zeros((), dtype=step_dtype), **zeros}
+        for each in parameters:
+            zeros = {"exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
+            optimiser.state[each] = {"step": torch.zeros((), dtype=step_dtype), **zeros}
     for gradient in g.unbind(0):
-        w.grad = gradient
+        for each, its_gradient in zip(parameters, tensors(gradient), strict=True):
+            each.grad = its_gradient
         optimiser.step()
     return w
 
 
-@adam.variant(source="torch.optim.Adam(foreach=False)", **_PRIMAL)
+@adam.variant(source="torch.optim.Adam(foreach=False): tensor by tensor", grows=(BY_TENSORS.but(ops=1),), **_PRIMAL)
 def optim_loop(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float) -> Tensor:
     return _optimise(g, w, lr, beta1, beta2, eps, foreach=False)
 
 
-@adam.variant(source="torch.optim.Adam(foreach=True), which has but one tensor here", **_PRIMAL)
+@adam.variant(source="torch.optim.Adam(foreach=True): all tensors at once", **_PRIMAL)
 def optim_foreach(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float) -> Tensor:
     return _optimise(g, w, lr, beta1, beta2, eps, foreach=True)
 
@@ -251,9 +286,10 @@ def averaging(steps: int, beta: float, like: Tensor) -> Tensor:
     grows=(BY_STEPS.but(ops=0, flops=2, peak_bytes=1), BY_STEPS_BACK.but(ops=0, graph_nodes=0)),
 )
 def closed_form(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float) -> Tensor:
-    mean = averaging(len(g), beta1, g) @ g
-    square = averaging(len(g), beta2, g) @ (g * g)
-    return w - lr * (mean / (square.sqrt() + eps)).sum(0)
+    rows = g.flatten(1)
+    mean = averaging(len(g), beta1, g) @ rows
+    square = averaging(len(g), beta2, g) @ (rows * rows)
+    return w - lr * (mean / (square.sqrt() + eps)).sum(0).view_as(w)
 
 
 Pullback = tuple[Tensor, tuple[Tensor]]
