@@ -28,6 +28,7 @@ from gradrace.families import (
     soft_threshold,
     softmax_refclass,
     solve_cond,
+    speelpenning,
     tanh_tail,
     two_faces,
 )
@@ -48,6 +49,7 @@ FAMILIES = (
     solve_cond.solve_cond,
     # modes of differentiation
     scalar_trace.scalar_trace,
+    speelpenning.speelpenning,
     dual_numbers.dual_numbers,
     jacobian_modes.jacobian_modes,
     multi_backward.multi_backward,
