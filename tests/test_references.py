@@ -22,6 +22,7 @@ import test_relu_net3
 import test_sgd_moments
 import test_small_families
 import test_solve_cond
+import test_speelpenning
 import test_tanh_tail
 import test_two_faces
 from gradrace.cases import Scenario
@@ -289,6 +290,7 @@ SECOND_ROUTES = {
     "two_faces_jump": test_two_faces.test_the_references_are_limits_of_smooth_functions,
     "softmax_refclass": test_small_families.test_the_log_likelihood_agrees_with_a_complex_step,
     "sgd_exponent": test_small_families.test_the_exponent_agrees_with_a_complex_step,
+    "speelpenning": test_speelpenning.test_the_reference_agrees_with_exact_rationals,
     "tanh_tail": test_tanh_tail.test_the_reference_agrees_with_mpmath,
     "solve_cond": test_solve_cond.test_the_reference_agrees_with_exact_rationals,
     "dual_numbers": test_dual_numbers.test_the_reference_agrees_with_mpmath,

@@ -12,6 +12,7 @@ import torch
 from gradrace.families.sandwich import (
     detached,
     efficient_cholesky,
+    efficient_eigh,
     efficient_inverse,
     efficient_solve,
     objective,
@@ -123,7 +124,7 @@ def test_the_gradient_of_M_entry_by_entry():
         assert np.allclose(gradients(function)[2], BY_M, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("function", [efficient_cholesky])
+@pytest.mark.parametrize("function", [efficient_cholesky, efficient_eigh])
 def test_what_reads_half_of_M_answers_for_a_symmetric_M(function):
     """What reaches M through a factorisation of one half of it is symmetric: 85 % away, and the same gradient."""
     by_inverse, by_half = gradients(efficient_inverse)[2], gradients(function)[2]

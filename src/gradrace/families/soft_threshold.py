@@ -217,6 +217,22 @@ def custom_function(y: Tensor, T: float) -> Tensor:
     return _SoftThreshold.apply(y, T)
 
 
+@soft_threshold.variant(
+    source="torch's own forward and backward kernels, without a graph",
+    computes="vjp",
+    grows=_SAVES_NOTHING,
+)
+def both_kernels(y: Tensor, T: float, cotangent: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+    return F.softshrink(y, T), (torch.ops.aten.softshrink_backward(cotangent, y, T),)
+
+
+@soft_threshold.variant(
+    source="torch's own forward and backward kernels: a diagonal Jacobian is its own transpose", computes="jvp"
+)
+def both_kernels_forward(y: Tensor, T: float, tangent: Tensor) -> tuple[Tensor, Tensor]:
+    return F.softshrink(y, T), torch.ops.aten.softshrink_backward(tangent, y, T)
+
+
 @soft_threshold.variant(source="torch.func.vmap of grad_and_value of one entry", computes="vjp")
 def func_vmap_grad(y: Tensor, T: float, cotangent: Tensor) -> tuple[Tensor, tuple[Tensor]]:
     slope, value = torch.func.vmap(torch.func.grad_and_value(partial(nested_where, T=T)))(y)
@@ -257,3 +273,16 @@ def preallocated(
     torch.ops.aten.softshrink.out(y, T, out=value)
     torch.ops.aten.softshrink_backward.grad_input(cotangent, y, T, grad_input=gradient)
     return value, (gradient,)
+
+
+def _with_buffer(function: Callable[..., Any], y: Tensor, T: float) -> Callable[..., Any]:
+    return partial(function, value=torch.empty_like(y))
+
+
+@soft_threshold.variant(
+    source="torch's own kernel into a buffer that is made once",
+    operators=("primal",),
+    prepare=_with_buffer,
+)
+def preallocated_value(y: Tensor, T: float, *, value: Tensor) -> Tensor:
+    return torch.ops.aten.softshrink.out(y, T, out=value)
