@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from torch.autograd.functional import hessian
 
 from gradrace.cases import all_cases
 from gradrace.families import two_faces
+from gradrace.families.beale import literal_powers
 from gradrace.inputs import draw_numbers, to_inputs
 from gradrace.operators import name_outputs, prepare
 
@@ -30,16 +32,16 @@ SLACK = 1e-12
 """Rounding errors, relative to the largest number of a comparison."""
 
 
-def nine_numbers(seed):
+def numbers_of(seed, count=9):
     """Between −3 and 3, about a third of them whole, so that zeros and ties are hit."""
     rng = np.random.default_rng(seed)
-    numbers = rng.uniform(-3, 3, 9)
-    return np.where(rng.random(9) < 1 / 3, np.round(numbers), numbers)
+    numbers = rng.uniform(-3, 3, count)
+    return np.where(rng.random(count) < 1 / 3, np.round(numbers), numbers)
 
 
 SEED = st.integers(0, 2**32 - 1)
 
-RAW = SEED.map(nine_numbers)
+RAW = SEED.map(numbers_of)
 """Of which each set and each function makes a point of its own. One draw a point: a draw for each number takes
 seconds."""
 
@@ -165,10 +167,6 @@ def quadratic(matrix):
     return lambda x: x @ matrix @ x / 2 + SLOPE @ x + 1
 
 
-def beale(x):
-    return sum((c - x[0] * (1 - x[1] ** i)) ** 2 for i, c in enumerate((1.5, 2.25, 2.625), 1))
-
-
 SMOOTH = {
     "e^(ax), a = 2": lambda x: torch.exp(2 * x[0]),
     "e^(ax), a = -1": lambda x: torch.exp(-x[0]),
@@ -195,7 +193,7 @@ NOT_CONVEX = {
     "an indefinite quadratic": quadratic(INDEFINITE),
     "a sum with a negative weight": lambda x: torch.exp(x[1]) - 2 * (x @ x),
     "minus the 2-norm": lambda x: -torch.linalg.vector_norm(x),
-    "Beale's function": beale,
+    "Beale's function": lambda x: literal_powers(x[:2]),
 }
 
 LOGARITHMS = {"log", "-log"}
@@ -253,12 +251,20 @@ def fails(gap):
 def mixture_of(seed):
     """Two to five points, and weights that sum to one."""
     rng = np.random.default_rng(seed)
-    points = [nine_numbers(rng) for _ in range(rng.integers(2, 6))]
+    points = [numbers_of(rng) for _ in range(rng.integers(2, 6))]
     return points, rng.dirichlet(np.ones(len(points)))
 
 
 MIXTURE = SEED.map(mixture_of)
 PAIR = st.tuples(RAW, RAW)
+
+
+def pairs_of(count):
+    """Two points of this many numbers."""
+    point = SEED.map(partial(numbers_of, count=count))
+    return st.tuples(point, point)
+
+
 CONVEX = {**SMOOTH, **KINKED}
 
 
@@ -394,6 +400,9 @@ def right_cases(scenario):
 
 CONVEX_FAMILIES = {
     **dict.fromkeys(right_cases("hello/value_and_gradient/n7/float64/cpu"), 1.0),
+    **dict.fromkeys(right_cases("mse_linear/value_and_gradient/n11_d3_cond10/float64/cpu"), 1.0),
+    # J is a loss and a penalty.
+    **dict.fromkeys(right_cases("logistic/value_and_gradient/n40_d5/float64/cpu"), 1.0),
     # J is a log-likelihood less a penalty, so −J is convex.
     **dict.fromkeys(right_cases("softmax_refclass/value_and_gradient/n7_d3_r4/float64/cpu"), -1.0),
 }
@@ -403,14 +412,25 @@ OTHER_FAMILIES = {
     "phase_retrieval/gradient_closed_form/value_and_gradient/n5_m25/float64/cpu": (1.0, 0.1),
     "sandwich/efficient_solve/value_and_gradient/d5_n1_cond100/float64/cpu": (1.0, 1.0),
     "sandwich/adjoint/value_and_gradient/d5_n1_cond100/float64/cpu": (1.0, 1.0),
+    "beale/literal_powers/value_and_gradient/b1/float64/cpu": (1.0, 1.0),
+    "beale/closed_form/value_and_gradient/b1/float64/cpu": (1.0, 1.0),
+    "circle_reparam/autograd/value_and_gradient/b1/float64/cpu": (1.0, 1.0),
+    "circle_reparam/closed_form/value_and_gradient/b1/float64/cpu": (1.0, 1.0),
+    "lowrank/mse_loss/value_and_gradient/random_m7_n5_r2/float64/cpu": (1.0, 0.1),
+    "lowrank/gram/value_and_gradient/random_m7_n5_r2/float64/cpu": (1.0, 0.1),
+    "relu_net3/autograd/value_and_gradient/n1_p2_h3_q2/float64/cpu": (1.0, 1.0),
+    "relu_net3/reverse_pass/value_and_gradient/n1_p2_h3_q2/float64/cpu": (1.0, 1.0),
+    "logistic/logsigmoid/value_and_gradient/n40_d5/float64/cpu": (-1.0, 1.0),
     "softmax_refclass/plus_lambda/value_and_gradient/n7_d3_r4/float64/cpu": (-1.0, 10.0),
 }
-"""Sign and scale: a quartic bends down near the origin alone; with the homework's sign of the penalty −J does far from
-it, and falls without bound."""
+"""Sign and scale: quartics bend down near the origin alone; −J of the logistic loss is a log-likelihood, which is
+concave; with the homework's sign of the penalty −J bends down far from the origin, and falls without bound."""
 
 
 def test_there_are_families_to_judge():
-    assert len(CONVEX_FAMILIES) >= 7
+    assert len(CONVEX_FAMILIES) >= 20
+    families = {case_id.split("/")[0] for case_id in CONVEX_FAMILIES}
+    assert families == {"hello", "mse_linear", "logistic", "softmax_refclass"}
 
 
 @pytest.mark.parametrize("case_id", CONVEX_FAMILIES)
@@ -418,9 +438,9 @@ def test_a_convex_family_lies_above_its_tangents(case_id):
     oracle, n = oracle_of(CASES[case_id], CONVEX_FAMILIES[case_id])
 
     @properties
-    @given(PAIR)
+    @given(pairs_of(n))
     def check(pair):
-        assert holds(above_tangent(oracle, *(raw[:n] for raw in pair)))
+        assert holds(above_tangent(oracle, *pair))
 
     check()
 
@@ -431,9 +451,9 @@ def test_the_gradient_of_a_convex_family_is_monotone(case_id):
     oracle, n = oracle_of(CASES[case_id], CONVEX_FAMILIES[case_id])
 
     @properties
-    @given(PAIR)
+    @given(pairs_of(n))
     def check(pair):
-        x, y = (raw[:n] for raw in pair)
+        x, y = pair
         slopes = oracle(x)[1], oracle(y)[1]
         assert holds(((slopes[0] - slopes[1]) @ (x - y), np.abs(slopes).max() * np.abs(x - y).sum()))
 
@@ -442,9 +462,11 @@ def test_the_gradient_of_a_convex_family_is_monotone(case_id):
 
 @pytest.mark.parametrize("case_id", OTHER_FAMILIES)
 def test_a_family_that_is_not_convex_is_caught(case_id):
+    """By its tangents; and, without its gradient, by a segment whose middle lies above the mean of its ends."""
     sign, scale = OTHER_FAMILIES[case_id]
     oracle, n = oracle_of(CASES[case_id], sign)
-    counterexample(PAIR, lambda pair: fails(above_tangent(oracle, *(scale * raw[:n] for raw in pair))))
+    counterexample(pairs_of(n), lambda pair: fails(above_tangent(oracle, *(scale * x for x in pair))))
+    counterexample(pairs_of(n), lambda pair: fails(jensen(oracle, [scale * x for x in pair], np.array([0.5, 0.5]))))
 
 
 def test_a_wrong_gradient_of_a_convex_family_is_caught():
@@ -455,7 +477,7 @@ def test_a_wrong_gradient_of_a_convex_family_is_caught():
         value, slope = oracle(x)
         return value, -slope
 
-    counterexample(PAIR, lambda pair: fails(above_tangent(flipped, *(raw[:n] for raw in pair))))
+    counterexample(pairs_of(n), lambda pair: fails(above_tangent(flipped, *pair)))
 
 
 def test_phase_retrieval_curves_down_at_the_origin_and_up_at_the_solution():
@@ -489,7 +511,7 @@ def test_logistic_regression_obeys_the_descent_lemma():
 def test_phase_retrieval_has_no_beta():
     """A quartic outgrows every parabola."""
     oracle, n = oracle_of(CASES["phase_retrieval/autograd/value_and_gradient/n5_m25/float64/cpu"])
-    counterexample(PAIR, lambda pair: fails(below_parabola(oracle, 1e4, *(100 * raw[:n] for raw in pair))))
+    counterexample(pairs_of(n), lambda pair: fails(below_parabola(oracle, 1e4, *(100 * x for x in pair))))
 
 
 # ---- kinks: what autograd answers there must be a subgradient ----
@@ -500,8 +522,11 @@ def slopes_at_zero(family):
     found = {}
     for variant in family.variants:
         if not variant.is_specimen and variant.name != "compiled":
-            x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-            found[variant.name] = torch.autograd.grad(variant.function(x).sum(), x)[0].item()
+            x = torch.zeros(1, dtype=torch.float64, requires_grad=variant.computes == "primal")
+            if x.requires_grad:
+                found[variant.name] = torch.autograd.grad(variant.function(x).sum(), x)[0].item()
+            else:
+                found[variant.name] = variant.function(x, torch.ones_like(x))[1][0].item()
     return found
 
 

@@ -1,13 +1,17 @@
 """The three-layer ReLU network: the homework's comparison of three ways, dead units, and a mask that is forgotten."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from gradrace.cases import Case, Scenario
 from gradrace.families import relu_net3
 from gradrace.families.relu_net3 import GAP, autograd, draw, expanded, mask_forgotten, reverse_pass, scalar_loops
+from gradrace.inputs import draw_numbers, to_inputs
+from gradrace.operators import prepare
 
 STEP = 1e-30
 WEIGHTS = ("W1", "W2", "W3")
@@ -75,19 +79,40 @@ def test_the_reference_agrees_with_a_complex_step():
             assert np.allclose(exact[name].astype(float).ravel(), by_step, rtol=1e-12, atol=1e-14)
 
 
+def in_every_formulation(numbers):
+    """(specimen?, value, gradients) of each, by the thunk that is checked and timed."""
+    scenario = Scenario(relu_net3.relu_net3, "value_and_gradient", relu_net3.relu_net3.sizes[0], "float64", "cpu")
+    *weights, x, y = tensors(numbers)
+    inputs = replace(to_inputs(scenario, draw_numbers(scenario)), primals=tuple(weights), constants=(x, y))
+    for variant in relu_net3.relu_net3.variants:
+        value, gradients = prepare(Case(scenario, variant), inputs)()
+        yield variant.is_specimen, value.item(), gradients
+
+
 def test_another_seed_has_its_published_value():
     assert math.isclose(relu_net3.reference(homework(2))["value"], 3.4496356656680476, rel_tol=1e-15)
+    for _, value, _ in in_every_formulation(homework(2)):
+        assert math.isclose(value, 3.4496356656680476, rel_tol=1e-14)
 
 
 @pytest.mark.parametrize("seed", [3, 5])
 def test_a_dead_second_layer_learns_nothing(seed):
-    """All V3 are negative: the gradients are exact zeros, for all three weights since V4 = 0."""
+    """Exact zeros in every formulation, for all three weights since V4 = 0.
+
+    By seed 3 the first layer is dead and V3 = 0; by seed 5 all V3 are negative, and only without the mask [V3 > 0]
+    would W1 and W2 learn.
+    """
     numbers = homework(seed)
-    exact = relu_net3.reference(numbers)
-    assert math.isclose(exact["value"], (numbers["y"] ** 2).sum() / 2, rel_tol=1e-15)
-    for gradient in (*by_autograd(numbers)[1], *reverse_pass(*tensors(numbers))[1]):
-        assert not gradient.any()
+    assert (numbers["x"] @ numbers["W1"].T > 0).any() == (seed == 5)
+    exact, half_square = relu_net3.reference(numbers), (numbers["y"] ** 2).sum() / 2
+    assert math.isclose(exact["value"], half_square, rel_tol=1e-15)
     assert not any(exact[name].any() for name in WEIGHTS)
+    found = list(in_every_formulation(numbers))
+    assert len(found) >= 9
+    for is_specimen, value, gradients in found:
+        assert math.isclose(value, half_square, rel_tol=1e-15)
+        learns = is_specimen and seed == 5
+        assert [bool(gradient.any()) for gradient in gradients] == [learns, learns, False]
 
 
 def test_a_row_of_zeros_stays_a_row_of_zeros():

@@ -139,6 +139,17 @@ def test_the_mean_square_explodes_and_every_path_converges():
     assert close(exponent(0.95, H), -0.828636)
 
 
+def test_two_thousand_paths_have_their_published_means():
+    """RandomState(0).randint(3, size=(2000, 200)), a row of samples for each path; η = 0.95, h = (1, 2, 3)."""
+    indices = torch.from_numpy(np.random.RandomState(0).randint(3, size=(2000, 200)))
+    eta, h = torch.tensor([0.95], dtype=torch.float64), torch.tensor(H, dtype=torch.float64)
+    log_ratios = torch.cat([counted(eta, h, path) for path in indices])
+    assert math.isclose(log_ratios.mean() / 200, -0.8336339857731657, rel_tol=1e-14)
+    log10_mean_square = ((2 * log_ratios).logsumexp(0) - math.log(2000)) / math.log(10)
+    assert math.isclose(log10_mean_square, -86.9118062463, abs_tol=6e-11)
+    assert f"{10**log10_mean_square:.1e}" == "1.2e-87"
+
+
 def test_short_paths_have_the_moments_of_theory():
     """For two steps the mean over the paths does estimate E w²."""
     log_ratios = sample_log_ratios(0.95, H, 2, 100_000, np.random.RandomState(0))

@@ -1,5 +1,6 @@
-"""½ ‖A⁻¹x‖² against exact rationals and complex steps; errors in units of u cond(A); and two ways to lose them."""
+"""½ ‖A⁻¹x‖² against exact rationals and complex steps; errors in units of u cond(A); three ways to lose digits."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -74,6 +75,40 @@ def test_the_gradient_for_the_matrix_agrees_with_a_complex_step():
 def test_the_drawn_matrix_is_as_declared():
     eigenvalues = np.linalg.eigvalsh(draw(9, 10_000)["A"])
     assert np.allclose(eigenvalues, np.geomspace(1, 10_000, 9), rtol=1e-10)
+
+
+SHEAR = np.array([[1.0, 1e3], [0.0, 1.0]])
+TURNED_SHEAR = np.array([[-479.0, 360.0], [-640.0, 481.0]])
+"""Q SHEAR Qᵀ with Q = ((3, −4), (4, 3)) / 5, exactly: trace 2 and determinant 1, so both eigenvalues are 1."""
+
+
+def test_the_ratio_of_eigenvalues_is_the_condition_of_normal_matrices_only():
+    """The notes give the ratio for any A. A shear has a ratio of 1, and σ1 σ2 = 1 with σ1² + σ2² = 1e6 + 2."""
+    values = np.abs(np.linalg.eigvals(draw(9, 10_000)["A"]))
+    assert math.isclose(values.max() / values.min(), 10_000, rel_tol=1e-9)
+    assert np.linalg.eigvals(SHEAR).tolist() == [1, 1]
+    (a, b), (c, d) = TURNED_SHEAR.astype(int).tolist()
+    assert (a + d, a * d - b * c) == (2, 1)
+    for A in (SHEAR, TURNED_SHEAR):
+        assert math.isclose(np.linalg.cond(A), 1e6 + 2, rel_tol=1e-8)
+    # cond is attained: a millionth of x moves all of u = (0, 1).
+    x, moved = np.array([1e3, 1.0]), np.array([0.0, 1e-3])
+    u, du = np.linalg.solve(SHEAR, x), np.linalg.solve(SHEAR, moved)
+    lost = np.linalg.norm(du) / np.linalg.norm(u) / (np.linalg.norm(moved) / np.linalg.norm(x))
+    assert math.isclose(lost, 1e6, rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["inverse", "solve", "lu", "qr"])
+def test_a_solve_loses_the_condition_and_not_the_ratio_of_eigenvalues(name, dtype):
+    """The worst ∂φ/∂x of five draws x = A v, v normal: of the size of u 1e6, not of the unit roundoff u."""
+    (variant,) = (variant for variant in FAMILY.variants if variant.name == name)
+    worst = 0.0
+    for seed in range(5):
+        x = TURNED_SHEAR @ np.random.default_rng(seed).standard_normal(2)
+        numbers = {"x": x.astype(np.float32).astype(float), "A": TURNED_SHEAR}
+        worst = max(worst, errors(results(variant, numbers, dtype), numbers)["x"])
+    assert 0.05 < worst / (torch.finfo(dtype).eps / 2 * 1e6) < 8
 
 
 def test_cond_is_what_perturbations_show():
