@@ -281,6 +281,16 @@ def averaging(steps: int, beta: float, like: Tensor) -> Tensor:
     return (powers / (1 - beta**t).unsqueeze(1)).to(like.dtype)
 
 
+def averaging_in_numpy(steps: int, beta: float, dtype: np.dtype[Any]) -> np.ndarray:
+    """L(β) in NumPy, (T, T)."""
+    t = np.arange(1.0, steps + 1)
+    powers = np.tril((1 - beta) * beta ** (t[:, None] - t))
+    return (powers / (1 - beta**t)[:, None]).astype(dtype)
+
+
+_NUMPY: Mapping[str, Any] = {"unsupported": {"cuda": "NumPy computes on the CPU"}}
+
+
 @adam.variant(
     source="two triangular matrix products, no loop",
     grows=(BY_STEPS.but(ops=0, flops=2, peak_bytes=1), BY_STEPS_BACK.but(ops=0, graph_nodes=0)),
@@ -292,13 +302,29 @@ def closed_form(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps
     return w - lr * (mean / (square.sqrt() + eps)).sum(0).view_as(w)
 
 
+@adam.variant(
+    source="closed_form in NumPy, whose operations cost less to call",
+    grows=tuple(replace(law, exponents={"ops": 0}) for law in (BY_STEPS, BY_PARAMETERS)),  # torch sees none of it
+    **_NUMPY,
+    **_PRIMAL,
+)
+def closed_form_in_numpy(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float) -> Tensor:
+    rows = g.flatten(1).numpy()
+    first, second = (averaging_in_numpy(len(g), beta, rows.dtype) for beta in (beta1, beta2))
+    change = (first @ rows) / (np.sqrt(second @ (rows * rows)) + eps)
+    return w - lr * torch.from_numpy(change.sum(0)).view_as(w)
+
+
 Pullback = tuple[Tensor, tuple[Tensor]]
+
+CHUNK = 8192
+"""Parameters at a time: T rows of so many, and what is made of them, stay in the cache."""
 
 _VJP: Mapping[str, Any] = {"computes": "vjp"}
 
 
 @adam.variant(
-    source="the adjoint by four triangular matrix products, no graph",
+    source="the adjoint by four triangular matrix products on a few thousand parameters at a time, no graph",
     grows=(BY_STEPS_BACK.but(**_CONSTANT),),
     **_VJP,
 )
@@ -306,11 +332,34 @@ def adjoint_products(
     g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float, cotangent: Tensor
 ) -> Pullback:
     first, second = averaging(len(g), beta1, g), averaging(len(g), beta2, g)
-    root = (second @ (g * g)).sqrt_()
+    value, by_g = torch.empty_like(w), torch.empty_like(g)
+    columns = (*(each.split(CHUNK, 1) for each in (g, by_g)), *(each.split(CHUNK) for each in (w, cotangent, value)))
+    for gradients, out, start, back, end in zip(*columns, strict=True):
+        root = (second @ (gradients * gradients)).sqrt_()
+        divisor = root + eps
+        change, a = (first @ gradients).div_(divisor), back / divisor
+        by_square = second.mT @ (change * a).div_(root)
+        torch.sub(start, change.sum(0), alpha=lr, out=end)
+        out.copy_(torch.addmm(by_square.mul_(gradients), first.mT, a, beta=lr, alpha=-lr))
+    return value, (by_g,)
+
+
+@adam.variant(
+    source="the adjoint by four triangular matrix products in NumPy, whose operations cost less to call",
+    grows=(BY_STEPS_BACK.but(ops=0, flops=0, graph_nodes=0, saved_bytes=0),),  # torch sees none of it
+    **_NUMPY,
+    **_VJP,
+)
+def adjoint_in_numpy(
+    g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float, cotangent: Tensor
+) -> Pullback:
+    rows, back = g.numpy(), cotangent.numpy()
+    first, second = (averaging_in_numpy(len(g), beta, rows.dtype) for beta in (beta1, beta2))
+    root = np.sqrt(second @ (rows * rows))
     divisor = root + eps
-    change, a = (first @ g).div_(divisor), cotangent / divisor
-    by_square = second.mT @ (change * a).div_(root)
-    return torch.sub(w, change.sum(0), alpha=lr), (torch.addmm(by_square.mul_(g), first.mT, a, beta=lr, alpha=-lr),)
+    change, a = (first @ rows) / divisor, back / divisor
+    by_g = lr * (second.T @ (change * a / root) * rows - first.T @ a)
+    return torch.sub(w, torch.from_numpy(change.sum(0)), alpha=lr), (torch.from_numpy(by_g),)
 
 
 def _scan(terms: Tensor, beta: float, backwards: bool = False) -> Tensor:
