@@ -7,8 +7,15 @@ import pytest
 import torch
 
 from gradrace.families import hypergradient
-from gradrace.families.hypergradient import adjoint_sweep, descend_learning_steps, draw, greedy, product_of_matrices
-from gradrace.families.losses import LOSSES, Loss
+from gradrace.families.hypergradient import (
+    adjoint_sweep,
+    descend_learning_steps,
+    draw,
+    greedy,
+    lean_adjoint_sweep,
+    product_of_matrices,
+)
+from gradrace.families.losses import LOSSES, NUMPY, Loss
 
 mpmath = pytest.importorskip("mpmath", reason="comes with the extra `test`")
 
@@ -41,6 +48,13 @@ def test_gradients_and_curvatures_agree_with_complex_steps(name):
     several = np.stack([v, w])
     by_torch = loss.multiply(torch, loss.curvature(torch, torch.from_numpy(w)), torch.from_numpy(several))
     assert np.allclose(by_torch, [hvp, loss.gradient(np, w + 1j * STEP * w).imag / STEP], rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (1,)])
+@pytest.mark.parametrize("shift", [1, -1])
+def test_the_roll_of_two_slices_is_numpys(shape, shift):
+    w = np.arange(np.prod(shape)).reshape(shape)
+    assert np.array_equal(NUMPY.roll(w, shift, -1), np.roll(w, shift, -1))
 
 
 def beale_as_printed(w):
@@ -78,12 +92,13 @@ def test_the_reference_agrees_with_difference_quotients_in_forty_digits(size):
     assert np.allclose(exact["eta"].astype(float), by_eta, rtol=1e-14)
 
 
-def test_the_hypergradient_of_a_quadratic_has_a_closed_form():
+@pytest.mark.parametrize("adjoint", [adjoint_sweep, lean_adjoint_sweep])
+def test_the_hypergradient_of_a_quadratic_has_a_closed_form(adjoint):
     """L = ½ Σ λ w_0² Π (1 − η λ)², so ∂L/∂η_t = −Σ λ² w_0² Π (1 − η λ)² / (1 − η_t λ)."""
     eta, start = np.array([0.02, 0.05, 0.01, 0.07]), np.array([1.0, -2.0, 0.5])
     factors = 1 - eta[:, None] * CURVATURES
     energy = CURVATURES * start**2 * factors.prod(0) ** 2
-    sweep = adjoint_sweep(np, QUADRATIC, eta, start)
+    sweep = adjoint(np, QUADRATIC, eta, start)
     assert math.isclose(sweep.value, energy.sum() / 2, rel_tol=1e-14)
     assert np.allclose(sweep.eta, -(CURVATURES * energy / factors).sum(1), rtol=1e-13)
     assert np.allclose(sweep.start, energy / start, rtol=1e-13)
@@ -92,8 +107,9 @@ def test_the_hypergradient_of_a_quadratic_has_a_closed_form():
 # ---- the homework's numbers: five steps on Beale's function ----
 
 
-def test_five_steps_have_their_published_hypergradients():
-    sweep = adjoint_sweep(np, BEALE, HOMEWORK["eta"], HOMEWORK["start"])
+@pytest.mark.parametrize("adjoint", [adjoint_sweep, lean_adjoint_sweep])
+def test_five_steps_have_their_published_hypergradients(adjoint):
+    sweep = adjoint(np, BEALE, HOMEWORK["eta"], HOMEWORK["start"])
     assert np.allclose(sweep.w, [0.590958657, 1.086957137], rtol=0, atol=5e-10)
     assert math.isclose(sweep.value, 15.764024577057697, rel_tol=1e-15)
     assert np.allclose(sweep.eta, BY_ETA, rtol=2e-15)

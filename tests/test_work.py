@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -15,7 +16,7 @@ from gradrace import Family, cli, size
 from gradrace.cases import Case, Scenario, Selection, all_cases
 from gradrace.families import FAMILIES
 from gradrace.operators import prepare_case
-from gradrace.work import COMPILED, count, count_prepared, count_run
+from gradrace.work import COMPILED, IN_NUMPY, count, count_prepared, count_run
 from gradrace.work.dispatch import Dispatched
 from gradrace.work.flops import apply_q_flops, form_q_flops, householder_flops, lu_flops, svd_flops
 
@@ -231,6 +232,16 @@ def test_compiled_code_has_a_graph_and_nothing_else_that_is_known():
     assert work.saved_bytes > 0
     assert work.counters["ops"] is work.counters["flops"] is work.peak_bytes is None
     assert work.reason == COMPILED
+
+
+@pytest.mark.parametrize("hand_over", [lambda x: x.numpy(), lambda x: x.numpy(force=True), np.asarray])
+def test_what_numpy_computes_has_no_peak_that_is_known(hand_over):
+    work = count_run("f", lambda: torch.from_numpy(hand_over(VECTOR) + 1), (VECTOR,))
+    assert work.peak_bytes is None
+    assert work.reason == IN_NUMPY
+    assert work.counters["ops"] is not None
+    assert isinstance(VECTOR.numpy(), np.ndarray)
+    assert count_run("f", lambda: VECTOR + 1, (VECTOR,)).peak_bytes == 56
 
 
 def test_float32_saves_half_the_bytes():

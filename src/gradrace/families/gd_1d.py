@@ -52,6 +52,11 @@ def absolute_in_place(x: Tensor, step: float, t: Tensor, s: Tensor) -> None:
     x.mul_(1 - 2 * step).sub_(torch.sign(x, out=s), alpha=step).add_(10 * step)
 
 
+def absolute_in_place_with_product(x: Tensor, product: Tensor, step: float, t: Tensor, s: Tensor, *_: Tensor) -> None:
+    absolute_in_place(x, step, t, s)
+    product.mul_(1 - 2 * step)
+
+
 def cosine(x: Tensor) -> Tensor:
     return x * torch.cos(4 * x) + 2 * x.abs()
 
@@ -74,16 +79,30 @@ def cosine_in_place(x: Tensor, step: float, t: Tensor, s: Tensor) -> None:
     x.sub_(t, alpha=step)
 
 
+def cosine_in_place_with_product(
+    x: Tensor, product: Tensor, step: float, t: Tensor, s: Tensor, c: Tensor, bend: Tensor
+) -> None:
+    """x − η f′ and product (1 − η f″), where −f″ / 8 = sin t + t cos t / 2 with t = 4x."""
+    torch.mul(x, 4, out=t)
+    torch.sin(t, out=s)
+    torch.cos(t, out=c)
+    torch.addcmul(s, t, c, value=0.5, out=bend)
+    product.addcmul_(product, bend, value=8 * step)
+    c.addcmul_(t, s, value=-1).add_(torch.sign(x, out=s), alpha=2)
+    x.sub_(c, alpha=step)
+
+
 @dataclass(frozen=True)
 class Objective:
-    """f, f′, f′ with f″, a step in place with two buffers; η, where starts are drawn, the degree of f′ beside 0, the
-    global minimum.
+    """f, f′, f′ with f″, a step in place with two buffers, one with 1 − η f″ multiplied into a product and four
+    buffers; η, where starts are drawn, the degree of f′ beside 0, the global minimum.
     """
 
     function: Callable[[Tensor], Tensor]
     slope: Callable[[Any, Any], Any]
     slope_and_curvature: Callable[[Any, Any], tuple[Any, Any]]
     in_place: Callable[[Tensor, float, Tensor, Tensor], None]
+    in_place_with_product: Callable[[Tensor, Tensor, float, Tensor, Tensor, Tensor, Tensor], None]
     step: float
     starts: tuple[float, float]
     degree: float
@@ -92,10 +111,12 @@ class Objective:
 
 OBJECTIVES: Mapping[str, Objective] = {
     "absolute": Objective(
-        absolute, absolute_slope, absolute_slope_and_curvature, absolute_in_place, 0.05, (-3.0, 10.0), 1, 4.5
+        *(absolute, absolute_slope, absolute_slope_and_curvature, absolute_in_place, absolute_in_place_with_product),
+        *(0.05, (-3.0, 10.0), 1, 4.5),
     ),
     "cosine": Objective(
-        cosine, cosine_slope, cosine_slope_and_curvature, cosine_in_place, 0.001, (-5.0, 5.0), math.inf, 0.0
+        *(cosine, cosine_slope, cosine_slope_and_curvature, cosine_in_place, cosine_in_place_with_product),
+        *(0.001, (-5.0, 5.0), math.inf, 0.0),
     ),
 }
 
@@ -336,6 +357,15 @@ def unrolled(x: Tensor, f: str, step: float, k: int) -> Tensor:
 def product(x: Tensor, f: str, step: float, k: int, cotangent: Tensor) -> tuple[Tensor, tuple[Tensor]]:
     value, derivative = descend_with_product(torch, x, f, step, k)
     return value, (cotangent * derivative,)
+
+
+@gd_1d.variant(source="the same product and the orbit in place, by four buffers", computes="vjp")
+def product_in_place(x: Tensor, f: str, step: float, k: int, cotangent: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+    move, x, derivative = OBJECTIVES[f].in_place_with_product, x.clone(), cotangent.clone()
+    buffers = [torch.empty_like(x) for _ in range(4)]
+    for _ in range(k):
+        move(x, derivative, step, *buffers)
+    return x, (derivative,)
 
 
 @gd_1d.variant(source="the same product on Python floats", computes="vjp", grows=(BY_STEPS.but(ops=0),), **_PER_START)

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
-from gradrace.families.losses import LOSSES, Loss
+from gradrace.families.losses import LOSSES, NUMPY, Loss
 from gradrace.families.numerics import measured
 
 # ---- the adjoint, and what it is good for ----
@@ -47,20 +47,40 @@ class Sweep(NamedTuple):
     start: Any
 
 
-def adjoint_sweep(lib: Any, loss: Loss, eta: Any, start: Any) -> Sweep:
-    """T steps forward, of which the points and gradients are kept, and the recursion of λ back."""
-    w, points, gradients, adjoints = start, [], [], []
+def descend(lib: Any, loss: Loss, eta: Any, start: Any) -> tuple[list[Any], list[Any]]:
+    """The points w_0 … w_T and the gradients there, by w_t = w_{t−1} − η_t g_{t−1}."""
+    points, gradients = [start], [loss.gradient(lib, start)]
     for step in eta:
-        points.append(w)
-        gradients.append(loss.gradient(lib, w))
-        w = w - step * gradients[-1]
-    adjoint = loss.gradient(lib, w)
-    curvatures = loss.curvature(lib, lib.stack(points))  # of all points at once
+        points.append(points[-1] - step * gradients[-1])
+        gradients.append(loss.gradient(lib, points[-1]))
+    return points, gradients
+
+
+def adjoint_sweep(lib: Any, loss: Loss, eta: Any, start: Any) -> Sweep:
+    """The recursion of λ back, between one call for all curvatures and one for all products λ_t · g_{t−1}.
+
+    Fewest calls, but some seven vectors for each step are alive at once.
+    """
+    (*points, end), (*gradients, adjoint) = descend(lib, loss, eta, start)
+    adjoints, curvatures = [], loss.curvature(lib, lib.stack(points))
     for step, curvature in zip(reversed(list(eta)), reversed(list(curvatures)), strict=True):
         adjoints.append(adjoint)
         adjoint = adjoint - step * loss.multiply(lib, curvature, adjoint)
     by_eta = -(lib.stack(gradients) * lib.stack(adjoints[::-1])).sum(-1)
-    return Sweep(w, loss.value(lib, w), by_eta, adjoint)
+    return Sweep(end, loss.value(lib, end), by_eta, adjoint)
+
+
+def lean_adjoint_sweep(lib: Any, loss: Loss, eta: Any, start: Any) -> Sweep:
+    """The recursion of λ back, with the curvature and the product λ_t · g_{t−1} of one step at a time.
+
+    The points and gradients of all steps are all that is kept, two vectors for each.
+    """
+    (*points, end), (*gradients, adjoint) = descend(lib, loss, eta, start)
+    products = []
+    for step, point, gradient in zip(*map(reversed, (list(eta), points, gradients)), strict=True):
+        products.append(adjoint @ gradient)
+        adjoint = adjoint - step * loss.multiply(lib, loss.curvature(lib, point), adjoint)
+    return Sweep(end, loss.value(lib, end), -lib.stack(products[::-1]), adjoint)
 
 
 class Learned(NamedTuple):
@@ -123,13 +143,13 @@ BY_STEPS = Growth(
     "T",
     (16, 48, 144),
     "value_and_gradient",
-    {"ops": 1, "graph_nodes": 0, "saved_bytes": 0},
-    at=size(loss="ring", d=8),
+    {"ops": 1, "graph_nodes": 0, "saved_bytes": 0, "peak_bytes": 1},
+    at=size(loss="ring", d=1000),  # so large that the bytes are those of vectors
 )
-"""One sweep forward and one back, of which no graph is kept."""
+"""One sweep forward, whose points are kept, and one back; no graph."""
 
 _UNROLLED = (BY_STEPS.but(graph_nodes=1, saved_bytes=1),)
-_QUADRATIC = replace(BY_STEPS.but(ops=2), ladder=(16, 32, 64))
+_QUADRATIC = replace(BY_STEPS.but(ops=2), ladder=(28, 42, 63))
 
 hypergradient = Family(
     name="hypergradient",
@@ -155,6 +175,12 @@ hypergradient = Family(
 
 Result = tuple[Tensor, tuple[Tensor]]
 
+_IN_NUMPY: Mapping[str, Any] = {
+    "unsupported": {"cuda": "NumPy computes on the CPU"},
+    # torch sees none of it
+    "grows": (replace(BY_STEPS, exponents={"ops": 0, "graph_nodes": 0, "saved_bytes": 0}),),
+}
+
 
 def end_of_path(eta: Tensor, start: Tensor, loss: str) -> Tensor:
     """w_T, by the closed gradient of the loss: (d,)."""
@@ -169,15 +195,6 @@ def end_of_path(eta: Tensor, start: Tensor, loss: str) -> Tensor:
 Factor = Callable[[Tensor], Tensor]
 _MANY_PRODUCTS = Limit(lambda size: size["T"], 64, "T² / 2 products with a Hessian")
 _LARGE_MATRICES = Limit(lambda size: 8 * size["T"] * size["d"] ** 2, 1e8, "T Hessians of 8 d² bytes")
-
-
-def _descend(eta: Tensor, start: Tensor, loss: str) -> tuple[list[Tensor], list[Tensor]]:
-    """w_0 … w_T and their gradients."""
-    points, gradients = [start], [LOSSES[loss].gradient(torch, start)]
-    for step in eta.unbind():
-        points.append(points[-1] - step * gradients[-1])
-        gradients.append(LOSSES[loss].gradient(torch, points[-1]))
-    return points, gradients
 
 
 def _hvp(loss: str, point: Tensor, v: Tensor) -> Tensor:
@@ -201,10 +218,16 @@ def _multiply_out(gradients: list[Tensor], factors: list[Factor]) -> Tensor:
     source="the homework's product, with Hessians as matrices",
     computes="value_and_gradient",
     limits=(_MANY_PRODUCTS, _LARGE_MATRICES),
-    grows=(replace(_QUADRATIC, exponents={"flops": 2, "graph_nodes": 0, "saved_bytes": 0}),),
+    grows=(
+        replace(
+            _QUADRATIC,
+            exponents={"flops": 2, "graph_nodes": 0, "saved_bytes": 0, "peak_bytes": 1},
+            at=size(loss="ring", d=32),
+        ),
+    ),
 )
 def product_of_matrices(eta: Tensor, start: Tensor, loss: str) -> Result:
-    points, gradients = _descend(eta, start, loss)
+    points, gradients = descend(torch, LOSSES[loss], eta, start)
     identity = torch.diag(torch.ones_like(start))
     hessians = [_hvp(loss, point, identity) for point in points[:-1]]
     factors = [(identity - step * H).mv for step, H in zip(eta, hessians, strict=True)]
@@ -221,7 +244,7 @@ def product_of_hvps(eta: Tensor, start: Tensor, loss: str) -> Result:
     def factor(step: Tensor, point: Tensor) -> Factor:
         return lambda row: row - step * _hvp(loss, point, row)
 
-    points, gradients = _descend(eta, start, loss)
+    points, gradients = descend(torch, LOSSES[loss], eta, start)
     factors = list(map(factor, eta, points))
     return LOSSES[loss].value(torch, points[-1]), (_multiply_out(gradients, factors),)
 
@@ -229,21 +252,37 @@ def product_of_hvps(eta: Tensor, start: Tensor, loss: str) -> Result:
 # ---- reverse mode ----
 
 
-@hypergradient.variant(source="the recursion of λ, no graph", computes="value_and_gradient")
+@hypergradient.variant(
+    source="the recursion of λ, no graph; all curvatures and all products by one call", computes="value_and_gradient"
+)
 def adjoint(eta: Tensor, start: Tensor, loss: str) -> Result:
-    sweep = adjoint_sweep(torch, LOSSES[loss], eta.unbind(), start)
+    sweep = adjoint_sweep(torch, LOSSES[loss], eta, start)
     return sweep.value, (sweep.eta,)
 
 
 @hypergradient.variant(
-    source="the recursion of λ in NumPy, whose operations cost less to call",
+    source="the recursion of λ, no graph; the curvature and the product of one step at a time",
     computes="value_and_gradient",
-    unsupported={"cuda": "NumPy computes on the CPU"},
-    grows=(BY_STEPS.but(ops=0),),  # torch sees none of it
+)
+def adjoint_step_by_step(eta: Tensor, start: Tensor, loss: str) -> Result:
+    sweep = lean_adjoint_sweep(torch, LOSSES[loss], eta, start)
+    return sweep.value, (sweep.eta,)
+
+
+def _by_numpy(sweep: Sweep) -> Result:
+    return torch.as_tensor(sweep.value), (torch.from_numpy(sweep.eta),)
+
+
+@hypergradient.variant(
+    source="adjoint in NumPy, whose operations cost less to call", computes="value_and_gradient", **_IN_NUMPY
 )
 def adjoint_in_numpy(eta: Tensor, start: Tensor, loss: str) -> Result:
-    sweep = adjoint_sweep(np, LOSSES[loss], eta.numpy(), start.numpy())
-    return torch.as_tensor(sweep.value), (torch.from_numpy(sweep.eta),)
+    return _by_numpy(adjoint_sweep(NUMPY, LOSSES[loss], eta.numpy(), start.numpy()))
+
+
+@hypergradient.variant(source="adjoint_step_by_step in NumPy", computes="value_and_gradient", **_IN_NUMPY)
+def adjoint_step_by_step_in_numpy(eta: Tensor, start: Tensor, loss: str) -> Result:
+    return _by_numpy(lean_adjoint_sweep(NUMPY, LOSSES[loss], eta.numpy(), start.numpy()))
 
 
 @hypergradient.variant(source="torch.autograd through the T steps", grows=_UNROLLED)
@@ -264,7 +303,7 @@ def unrolled_double_backward(eta: Tensor, start: Tensor, loss: str) -> Tensor:
 
 @hypergradient.variant(
     source="torch.utils.checkpoint on segments of √T steps: their ends are kept, the rest is computed again",
-    grows=(replace(BY_STEPS.but(graph_nodes=1, saved_bytes=0.5), ladder=(64, 256, 1024)),),
+    grows=(replace(BY_STEPS.but(graph_nodes=1, saved_bytes=0.5, peak_bytes=0.5), ladder=(64, 256, 1024)),),
 )
 def checkpointed(eta: Tensor, start: Tensor, loss: str) -> Tensor:
     w = start
@@ -287,7 +326,7 @@ def func_grad(eta: Tensor, start: Tensor, loss: str) -> Result:
     source="torch.func.jvp, one pass of T steps for each η",
     computes="value_and_gradient",
     limits=(Limit(lambda size: size["T"], 32, "T passes of T steps"),),
-    grows=(replace(BY_STEPS.but(ops=2), ladder=(8, 16, 32)),),
+    grows=(replace(BY_STEPS.but(ops=2, peak_bytes=0), ladder=(8, 16, 32)),),
 )
 def forward_passes(eta: Tensor, start: Tensor, loss: str) -> Result:
     units = torch.eye(eta.numel(), dtype=eta.dtype, device=eta.device)
@@ -314,6 +353,6 @@ def batched_passes(eta: Tensor, start: Tensor, loss: str) -> Result:
     expected={"eta": ("disagree", "right for the last step only: what a step does to the later ones is left out")},
 )
 def greedy(eta: Tensor, start: Tensor, loss: str) -> Result:
-    points, gradients = _descend(eta, start, loss)
+    points, gradients = descend(torch, LOSSES[loss], eta, start)
     by_eta = -(torch.stack(gradients[1:]) * torch.stack(gradients[:-1])).sum(1)
     return LOSSES[loss].value(torch, points[-1]), (by_eta,)

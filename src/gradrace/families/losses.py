@@ -10,7 +10,20 @@ what has no axes comes back in float64 (pytorch/pytorch#90065): gradients double
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
+
+import numpy as np
+
+
+def _roll(w: np.ndarray, shift: int, axis: int) -> np.ndarray:
+    return np.concatenate((w[..., -shift:], w[..., :-shift]), axis)
+
+
+NUMPY = SimpleNamespace(stack=np.stack, concatenate=np.concatenate, roll=_roll)
+"""NumPy, where two slices roll the last axis: np.roll serves any axes, and takes more than half of the time of a
+descent on 100 numbers.
+"""
 
 
 class Loss(NamedTuple):

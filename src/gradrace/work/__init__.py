@@ -22,6 +22,7 @@ from gradrace.work.dispatch import Dispatched, Tally
 from gradrace.work.graph import recorded, tensors_in
 
 COMPILED = "compiled code runs eagerly where operations are counted, so only its graph is"
+IN_NUMPY = "NumPy allocates where torch does not see it, so no peak is known"
 
 
 @dataclass(frozen=True)
@@ -125,15 +126,22 @@ def count_run(name: str, thunk: Thunk, inputs: Any, on_cuda: bool = False) -> Wo
             "graph_depth": graph.depth,
             "saved_bytes": graph.saved_bytes,
         }
-        is_compiled = graph.is_compiled
+        is_compiled, leaves_to_numpy = graph.is_compiled, graph.leaves_to_numpy
         del graph
         peak_on_cuda = _peak_on_cuda(thunk) if on_cuda else None
         if is_compiled:
             return Work(**facts, peak_bytes=peak_on_cuda, reason=COMPILED)
         with Dispatched(given) as dispatched:
             thunk()
-    peak = peak_on_cuda if on_cuda else dispatched.memory.peak
-    return Work(**facts, peak_bytes=peak, forward=_phase(dispatched.forward), backward=_phase(dispatched.backward))
+    is_hidden = leaves_to_numpy and not on_cuda  # the allocator of a device knows it all
+    peak = peak_on_cuda if on_cuda else None if is_hidden else dispatched.memory.peak
+    return Work(
+        **facts,
+        peak_bytes=peak,
+        forward=_phase(dispatched.forward),
+        backward=_phase(dispatched.backward),
+        reason=IN_NUMPY if is_hidden else None,
+    )
 
 
 def _phase(tally: Tally) -> Phase:

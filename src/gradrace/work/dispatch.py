@@ -70,7 +70,8 @@ class Tally:
 class Memory:
     """The bytes of the storages that operations have made and that are alive, and the most of them at once.
 
-    Workspaces inside an operation are not seen, nor is what NumPy or Python allocates.
+    Workspaces inside an operation are not seen, nor is what NumPy or Python allocates: `gradrace.work` tells no peak of
+    what NumPy computes.
     """
 
     def __init__(self, inputs: Iterable[Tensor]) -> None:

@@ -52,6 +52,7 @@ class Graph:
         self._storages = {StorageWeakRef(storage) for storage in storages if storage is not None}
         self.saved_bytes = 0
         self.is_compiled = False
+        self.leaves_to_numpy = False
 
     @property
     def nodes(self) -> int:
@@ -152,7 +153,9 @@ def _is_packed(slot: Any) -> bool:
 
 @contextmanager
 def recorded(inputs: Iterable[Tensor]) -> Iterator[Graph]:
-    """The graph of everything that is differentiated inside this block; `is_compiled` where compiled code runs."""
+    """The graph of everything that is differentiated inside this block; `is_compiled` where compiled code runs, and
+    `leaves_to_numpy` where NumPy is handed the memory of a tensor.
+    """
     graph = Graph(inputs)
     autograd: Any = torch.autograd
     engine = autograd._engine_run_backward
@@ -161,7 +164,11 @@ def recorded(inputs: Iterable[Tensor]) -> Iterator[Graph]:
         graph.walk(outputs)
         return engine(outputs, *args, **kwargs)
 
-    with _replaced(autograd, "_engine_run_backward", run_backward), _noting_compiled_code(graph):
+    with (
+        _replaced(autograd, "_engine_run_backward", run_backward),
+        _noting_compiled_code(graph),
+        _noting_numpy(graph),
+    ):
         yield graph
 
 
@@ -193,4 +200,17 @@ def _noting_compiled_code(graph: Graph) -> Iterator[None]:
         return answer
 
     with _replaced(dynamo, "_callback_from_stance", noting):
+        yield
+
+
+@contextmanager
+def _noting_numpy(graph: Graph) -> Iterator[None]:
+    """All ways to NumPy lead through Tensor.numpy, such as np.asarray through Tensor.__array__."""
+    hand_over = Tensor.numpy
+
+    def numpy(tensor: Tensor, **how: Any) -> Any:
+        graph.leaves_to_numpy = True
+        return hand_over(tensor, **how)
+
+    with _replaced(Tensor, "numpy", numpy):
         yield
