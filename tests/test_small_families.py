@@ -9,7 +9,8 @@ from scipy.optimize import brentq
 
 from gradrace.families import sgd_exponent, softmax_refclass
 from gradrace.families.sgd_exponent import log_abs, log_without_abs
-from gradrace.families.softmax_refclass import log1p_sum_exp, logsumexp_zero_column, plus_lambda
+from gradrace.families.softmax_refclass import custom_function, logsumexp_zero_column, plus_lambda
+from gradrace.families.softmax_refclass import softmax_refclass as FAMILY
 
 STEP = 1e-30
 
@@ -78,10 +79,45 @@ def test_the_homeworks_sign_has_no_maximum(numbers):
     assert plus_lambda(1e3 * W, X, labels, 0.1) > 0 > logsumexp_zero_column(1e3 * W, X, labels, 0.1)
 
 
-def test_the_printed_logarithm_overflows_where_the_shifted_one_does_not():
+PRINTED = {"log1p_sum_exp", "loop_over_classes"}
+SHIFTED = [each for each in FAMILY.variants if not each.is_specimen and each.name not in PRINTED]
+
+
+def value_and_gradient(variant, W, X, labels):
+    """J of λ = 0 and its gradient, by a variant of either kind."""
+    if variant.computes == "value_and_gradient":
+        value, (gradient,) = variant.function(W, X, labels, 0.0)
+        return value, gradient
+    W = W.clone().requires_grad_()
+    value = variant.function(W, X, labels, 0.0)
+    return value.detach(), torch.autograd.grad(value, W)[0]
+
+
+@pytest.mark.parametrize("variant", SHIFTED, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("logit", [710.0, 1e4, -1e4])
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_shifted_logarithm_holds_at_any_logit(variant, logit, label):
+    """Of two classes, J = z [l = 0] − max(z, 0) up to e^(−|z|), which is nothing here."""
+    W, X = torch.full((1, 1), logit).double(), torch.ones(1, 1).double()
+    value, gradient = value_and_gradient(variant, W, X, torch.tensor([label]))
+    assert value == (logit if label == 0 else 0) - max(logit, 0)
+    assert gradient == (label == 0) - (logit > 0)
+
+
+@pytest.mark.parametrize("variant", [each for each in FAMILY.variants if each.name in PRINTED], ids=lambda v: v.name)
+def test_the_printed_logarithm_overflows(variant):
     W, X, labels = torch.full((1, 1), 710.0).double(), torch.ones(1, 1).double(), torch.tensor([0])
-    assert log1p_sum_exp(W, X, labels, 0.0) == -math.inf
-    assert logsumexp_zero_column(W, X, labels, 0.0) == 0
+    assert value_and_gradient(variant, W, X, labels)[0] == -math.inf
+
+
+def test_the_custom_function_has_a_second_derivative(numbers):
+    """Its graph keeps the residual as a number: differentiated as one, the Hessian would be −λ I."""
+    W, X, labels = tensors(numbers)
+    by_hand, by_torch = (
+        torch.autograd.functional.hessian(lambda W, f=f: f(W, X, labels, 0.1), W)
+        for f in (custom_function, logsumexp_zero_column)
+    )
+    assert torch.allclose(by_hand, by_torch, rtol=1e-13, atol=1e-14)
 
 
 # ---- sgd_exponent: h = (1, 2, 3) ----

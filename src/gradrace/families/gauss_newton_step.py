@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradrace.declare import Family, Numbers, size
+from gradrace.declare import Family, Growth, Numbers, size
 from gradrace.families.numerics import measured, refined_solve
 from gradrace.families.phase_retrieval import draw, gauss_newton_matrix, matvec, wide_states
 
@@ -26,6 +26,12 @@ def reference(numbers: Numbers) -> Mapping[str, Any]:
     H = 2 * np.swapaxes(A, -1, -2) @ ((z * z)[..., None] * A)
     return {"value": refined_solve(H, -np.einsum("...mn,...m->...n", A, r * z))}
 
+
+_COUNTS = {"ops": 0, "flops": 1, "graph_nodes": 0, "saved_bytes": 0, "peak_bytes": 1}
+
+BY_ROWS = Growth("m", (256, 512, 1024), "primal", _COUNTS, at=size(n=8))
+BY_COLUMNS = Growth("n", (32, 64, 128), "primal", {**_COUNTS, "flops": 2}, at=size(m=2048))
+"""A factorisation or a product of J with itself, 2 m n² FLOPs and more, and m n numbers for J."""
 
 gauss_newton_step = Family(
     name="gauss_newton_step",
@@ -48,6 +54,7 @@ gauss_newton_step = Family(
     # κ is measured with the residual as it is, so it holds the square of cond(J) where the residual brings it in.
     # Six stages round: A x, its square, J, the factorisation, two triangular solves.
     depth=6.0,
+    growth=(BY_ROWS, BY_COLUMNS),
 )
 
 
@@ -69,7 +76,11 @@ def _differentiated(mode: Callable[..., Any], x: Tensor, A: Tensor, y: Tensor) -
     return torch.func.vmap(differentiate)(x, A, y) if x.dim() == 2 else differentiate(x, A, y)
 
 
-@gauss_newton_step.variant(source="J by torch.func.jacrev, least squares by QR")
+@gauss_newton_step.variant(
+    source="J by torch.func.jacrev, least squares by QR",
+    # m pullbacks of A, 2 m² n FLOPs, of the m × m unit cotangents: more than all the rest. The graph keeps A x.
+    grows=(BY_ROWS.but(flops=2, peak_bytes=2, saved_bytes=1), BY_COLUMNS.but(flops=1, peak_bytes=0)),
+)
 def qr_of_jacrev(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     return _least_squares(_differentiated(torch.func.jacrev, x, A, y), residual(x, A, y))
 
