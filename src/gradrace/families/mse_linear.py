@@ -177,8 +177,9 @@ def _with_gram(function: Callable[..., Any], theta: Tensor, X: Tensor, y: Tensor
     grows=(BY_SAMPLES.but(flops=0),),
 )
 def gram(theta: Tensor, X: Tensor, y: Tensor, *, H: Tensor, b: Tensor, constant: Tensor) -> Result:
-    product = H @ theta
-    return constant + theta.dot(product / 2 - b), (product - b,)
+    gradient = torch.addmv(b, H, theta, beta=-1)
+    # θ·Hθ/2 − θ·b is half of θ·(∇L − b).
+    return torch.add(constant, theta.dot(gradient - b), alpha=0.5), (gradient,)
 
 
 # ---- descents: steps of θ (1, d) ----
@@ -353,6 +354,22 @@ def cholesky_preconditioner(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
 def normal_equations(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
     factor = torch.linalg.cholesky_ex(X.mT @ X)[0]
     return torch.cholesky_solve((X.mT @ y).unsqueeze(1), factor).squeeze(1)
+
+
+@SOLVERS.direct(
+    source="the normal equations by LAPACK's posv on NumPy's arrays, one call for the factor and the solve",
+    in_turns=True,
+    requires=("scipy",),
+    unsupported={"cuda": "NumPy computes on the CPU"},
+)
+def normal_equations_lapack(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
+    from scipy.linalg.lapack import dposv
+
+    rows = X.numpy()
+    _, solution, failed = dposv(rows.T @ rows, y.numpy() @ rows, overwrite_a=True, overwrite_b=True)
+    if failed:
+        raise torch.linalg.LinAlgError("XᵀX is not positive definite")
+    return torch.from_numpy(solution)
 
 
 @SOLVERS.direct(source="torch.linalg.lstsq, a QR factorisation of X", in_turns=True)
