@@ -234,14 +234,30 @@ def closed_form(p: Tensor) -> Result:
     unsupported={"cuda": "NumPy computes on the CPU"},
 )
 def numpy_columns(p: Tensor) -> Result:
-    x, y = p.numpy().T
+    x, y = np.ascontiguousarray(p.numpy().T)
     first = x - x * y
-    second = first + y * first
-    r1, r2, r3 = 1.5 - first, 2.25 - second, 2.625 - (first + y * second)
-    r23 = r2 + r3
-    by_x = 2 * (y - 1) * (r1 + r23 + y * (r23 + y * r3))
-    by_y = 2 * x * (r1 + y * (2 * r2 + 3 * (y * r3)))
-    return torch.tensor(r1 @ r1 + r2 @ r2 + r3 @ r3), (torch.from_numpy(np.stack((by_x, by_y), axis=1)),)
+    second = y * first
+    second += first
+    third = y * second
+    third += first
+    r1, r2, r3 = 1.5 - first, 2.25 - second, 2.625 - third
+    value = r1 @ r1 + r2 @ r2 + r3 @ r3
+    r23, yr3, gradient = r2 + r3, y * r3, np.empty((len(x), 2), x.dtype)
+    sums = yr3 + r23
+    sums *= y
+    sums += r1
+    sums += r23
+    rest = y - 1
+    rest *= 2
+    np.multiply(rest, sums, out=gradient[:, 0])
+    yr3 *= 3
+    yr3 += r2
+    yr3 += r2
+    yr3 *= y
+    yr3 += r1
+    yr3 *= x
+    np.multiply(yr3, 2, out=gradient[:, 1])
+    return torch.tensor(value), (torch.from_numpy(gradient),)
 
 
 def at_point(x: float, y: float) -> tuple[float, tuple[float, float]]:
@@ -310,6 +326,26 @@ def hessian_closed_form(p: Tensor) -> Tensor:
     xy = 2 * r1 - 1.5 + y * (4 * r2 - 4.5 + y * (6 * r3 - 7.875))
     yy = x * (x * (1 + square * (4 + 9 * square)) + 2 * r2 + 6 * y * r3)
     return 2 * torch.stack((xx, xy, xy, yy), dim=-1).unflatten(-1, (2, 2))
+
+
+@beale.variant(
+    source="the same in NumPy, whose operations on short columns cost less",
+    unsupported={"cuda": "NumPy computes on the CPU"},
+    **_hessian,
+)
+def hessian_numpy_columns(p: Tensor) -> Tensor:
+    x, y = np.ascontiguousarray(p.numpy().T)
+    hessian = np.empty((len(x), 2, 2), x.dtype)
+    first = x - x * y  # x s_1, x s_2, x s_3
+    second = first + y * first
+    third = first + y * second
+    square, sum2, rest = y * y, 1 + y, 1 - y
+    sum3 = sum2 + square
+    np.multiply(2 * rest * rest, 1 + sum2 * sum2 + sum3 * sum3, out=hessian[:, 0, 0])
+    hessian[:, 0, 1] = hessian[:, 1, 0] = 3 - 4 * first + y * (9 - 8 * second + y * (15.75 - 12 * third))
+    bend = x * (1 + square * (4 + 9 * square)) + 4.5 - 2 * second + 6 * y * (2.625 - third)
+    np.multiply(2 * x, bend, out=hessian[:, 1, 1])
+    return torch.from_numpy(hessian)
 
 
 # ---- solvers ----
@@ -440,7 +476,8 @@ def projected_step(y: Any) -> Any:
     """The Gauss–Newton step N F D / (N² G + F²) of r = c − q N/D, with F = N′D − N D′/2 and G = ‖q × q′‖²."""
     F = 0.375 * (1 - 2 * y) * (5 + y * (10 + y * (11 + 3 * y)))
     G = 2 + y * (4 + y * (8 + y * (4 + y)))
-    return N(y) * F * D(y) / (N(y) ** 2 * G + F * F)
+    n = N(y)
+    return n * F * D(y) / (n * n * G + F * F)
 
 
 @SOLVERS.iterative(
@@ -467,14 +504,15 @@ def projection_on_circle(p: Tensor) -> Descent:
     limits=(_ONE_BY_ONE,),
 )
 def projection_on_floats(p: Tensor) -> Descent:
-    def solve(y: float) -> tuple[float, int]:
+    def solve(y: float) -> tuple[tuple[float, float], int]:
         angle, step, k = math.atan(y), math.inf, 0
         while abs(step) > STEP_TOLERANCE and k < MAX_ITERATIONS:
-            step = projected_step(math.tan(angle)) * math.cos(angle) ** 2
+            cosine = math.cos(angle)
+            step = projected_step(math.sin(angle) / cosine) * cosine * cosine
             angle, k = angle + step, k + 1
-        return math.tan(angle), k
+        y = math.tan(angle)
+        return (best_x(y), y), k
 
-    found = [solve(y) for y in p[:, 1].tolist()]
-    y = p.new_tensor([y for y, _ in found])
-    iterations = torch.tensor([k for _, k in found])
-    return Descent(torch.stack((best_x(y), y), dim=-1), iterations, iterations < MAX_ITERATIONS)
+    # By way of NumPy, which makes an array of a few numbers in half the time that torch takes.
+    ends, counts = map(np.array, zip(*(solve(y) for _, y in p.tolist()), strict=True))
+    return Descent(torch.from_numpy(ends).to(p), torch.from_numpy(counts), torch.from_numpy(counts < MAX_ITERATIONS))
