@@ -14,6 +14,7 @@ Source: CSE 547 assignment 1, problem 5.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,20 @@ def closed_form(w: Tensor, X: Tensor, y: Tensor, lam: float) -> tuple[Tensor, tu
     weights = torch.sigmoid(-m).mul_(y)
     value = lam * (w @ w) - F.logsigmoid(m).sum()
     return value, (torch.addmv(w, X.mT, weights, beta=2 * lam, alpha=-1),)
+
+
+@logistic.variant(
+    source="the same in NumPy, by scipy.special's log_expit and expit",
+    computes="value_and_gradient",
+    requires=("scipy",),
+    unsupported={"cuda": "NumPy computes on the CPU"},
+    # torch sees none of the FLOPs.
+    grows=(replace(BY_POINTS, exponents={"ops": 0, "graph_nodes": 0, "saved_bytes": 0}),),
+)
+def scipy_expit(w: Tensor, X: Tensor, y: Tensor, lam: float) -> tuple[Tensor, tuple[Tensor]]:
+    from scipy.special import expit, log_expit
+
+    weights, rows, labels = w.numpy(), X.numpy(), y.numpy()
+    m = labels * (rows @ weights)
+    value = lam * (weights @ weights) - log_expit(m).sum()
+    return torch.tensor(value), (torch.from_numpy(2 * lam * weights - (labels * expit(-m)) @ rows),)
