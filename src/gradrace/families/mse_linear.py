@@ -368,7 +368,7 @@ def normal_equations_lapack(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
     rows = X.numpy()
     _, solution, failed = dposv(rows.T @ rows, y.numpy() @ rows, overwrite_a=True, overwrite_b=True)
     if failed:
-        raise torch.linalg.LinAlgError("XᵀX is not positive definite")
+        raise np.linalg.LinAlgError("XᵀX is not positive definite")
     return torch.from_numpy(solution)
 
 

@@ -169,7 +169,7 @@ def adjoint_lapack(x: Tensor, A: Tensor) -> Result:
     # A is symmetric, so its transpose is A by columns, as LAPACK wants it; what is above L no solve reads.
     L, failed = potrf(A.numpy().T, lower=True, clean=False)
     if failed:
-        raise torch.linalg.LinAlgError("A is not positive definite")
+        raise np.linalg.LinAlgError("A is not positive definite")
     return _adjoint_by_potrs(L, x)
 
 
