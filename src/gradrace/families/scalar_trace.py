@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -193,11 +194,16 @@ _CPU_ONLY = {"cuda": "computes on Python floats"}
 Result = tuple[Tensor, tuple[Tensor]]
 
 
-def _by_point(differentiate: Callable[[Sequence[float]], tuple[float, Sequence[float]]], x: Tensor) -> Result:
+NUMPY_DTYPES = {torch.float64: np.float64, torch.float32: np.float32}
+
+
+def _by_point(differentiate: Callable[..., tuple[float, Sequence[float]]], x: Tensor) -> Result:
     """Run a differentiation of Python floats point by point."""
-    results = [differentiate(point) for point in x.tolist()]
-    value = math.fsum(value for value, _ in results)
-    return x.new_tensor(value), (x.new_tensor([gradient for _, gradient in results]),)
+    results = [differentiate(*point) for point in x.tolist()]
+    value, gradient = math.fsum([value for value, _ in results]), [gradient for _, gradient in results]
+    # Of a few numbers NumPy makes an array, which torch then takes, in a third of the time of torch.tensor.
+    dtype = NUMPY_DTYPES[x.dtype]
+    return torch.from_numpy(np.array(value, dtype)), (torch.from_numpy(np.array(gradient, dtype)),)
 
 
 _SCALAR: Mapping[str, Any] = {
@@ -209,12 +215,12 @@ _SCALAR: Mapping[str, Any] = {
 
 @scalar_trace.variant(source="dual numbers, one pass for each coordinate", **_SCALAR)
 def dual_numbers(x: Tensor, f: str) -> Result:
-    return _by_point(lambda point: dual.value_and_gradient(lambda *v: FUNCTIONS[f](dual, *v), point), x)
+    return _by_point(lambda *point: dual.value_and_gradient(lambda *v: FUNCTIONS[f](dual, *v), point), x)
 
 
 @scalar_trace.variant(source="a tape, one pass forward and one sweep back", **_SCALAR)
 def taped(x: Tensor, f: str) -> Result:
-    return _by_point(lambda point: tape.value_and_gradient(lambda *v: FUNCTIONS[f](tape, *v), point), x)
+    return _by_point(lambda *point: tape.value_and_gradient(lambda *v: FUNCTIONS[f](tape, *v), point), x)
 
 
 @scalar_trace.variant(source="the forward trace by hand, on Python floats", **_SCALAR)
@@ -222,7 +228,7 @@ def forward_trace(x: Tensor, f: str) -> Result:
     trace, k = FORWARD[f], x.shape[1]
     directions = [[float(i == j) for i in range(k)] for j in range(k)]
 
-    def differentiate(point: Sequence[float]) -> tuple[float, Sequence[float]]:
+    def differentiate(*point: float) -> tuple[float, Sequence[float]]:
         passes = [trace(math, *point, *direction) for direction in directions]
         return passes[0][0], [dot for _, dot in passes]
 
@@ -231,7 +237,7 @@ def forward_trace(x: Tensor, f: str) -> Result:
 
 @scalar_trace.variant(source="the reverse trace by hand, on Python floats", **_SCALAR)
 def reverse_trace(x: Tensor, f: str) -> Result:
-    return _by_point(lambda point: REVERSE[f](math, *point), x)
+    return _by_point(partial(REVERSE[f], math), x)
 
 
 @scalar_trace.variant(source="the reverse trace by hand, on whole columns", computes="value_and_gradient")
