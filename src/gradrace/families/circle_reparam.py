@@ -102,8 +102,8 @@ Result = tuple[Tensor, tuple[Tensor]]
 
 def _entries(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """m, d and b of each matrix: (b,) each."""
-    a, c = A[:, 0, 0], A[:, 1, 1]
-    return (a + c) / 2, (a - c) / 2, A[:, 0, 1]
+    a, b, _, c = A.flatten(1).unbind(1)
+    return (a + c) / 2, (a - c) / 2, b
 
 
 @circle_reparam.variant(source="torch.autograd of f((cos θ, sin θ)), as the notes write it", grows=_KEEPS_COLUMNS)
@@ -263,5 +263,17 @@ def eigh(theta: Tensor, A: Tensor) -> Tensor:
 
 @SOLVERS.direct(source="Jacobi's angle, ½ (atan2(b, d) + π)")
 def jacobi_angle(theta: Tensor, A: Tensor) -> Tensor:
-    _, d, b = _entries(A)
-    return (torch.atan2(b, d) + math.pi) / 2
+    a, b, _, c = A.flatten(1).unbind(1)
+    return torch.atan2(2 * b, a - c).add_(math.pi).mul_(0.5)
+
+
+# The end points are those of jacobi_angle, so it is no solver of its own.
+@circle_reparam.variant(
+    source="Jacobi's angle in NumPy", computes="solve", unsupported={"cuda": "NumPy computes on the CPU"}
+)
+def jacobi_angle_in_numpy(theta: Tensor, A: Tensor) -> Tensor:
+    entries = A.numpy()
+    angle = np.arctan2(2 * entries[:, 0, 1], entries[:, 0, 0] - entries[:, 1, 1])
+    angle += math.pi
+    angle *= 0.5
+    return torch.from_numpy(angle)
