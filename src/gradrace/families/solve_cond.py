@@ -138,48 +138,27 @@ def adjoint_cholesky(x: Tensor, A: Tensor) -> Result:
     return _adjoint(lambda b: torch.cholesky_solve(b, L), x)
 
 
-def _adjoint_by_potrs(L: np.ndarray, x: Tensor) -> Result:
-    """φ and its gradients from the lower Cholesky factor: two solves by LAPACK, which reads L where it lies."""
-    from scipy.linalg import lapack
-
-    potrs = lapack.spotrs if x.dtype == torch.float32 else lapack.dpotrs
-    u, _ = potrs(L, x.numpy(), lower=True)
-    w, _ = potrs(L, u, lower=True)
-    u, w = torch.from_numpy(u), torch.from_numpy(w)
-    return u.dot(u) / 2, (w, torch.outer(w.neg(), u))
-
-
-_LAPACK: Mapping[str, Any] = {
-    "computes": "value_and_gradient",
-    "requires": ("scipy",),
-    "unsupported": {"cuda": "NumPy computes on the CPU"},
-}
-
-
 @solve_cond.variant(
     source="the adjoint: LAPACK's potrf and potrs by SciPy, on arrays of NumPy",
+    computes="value_and_gradient",
+    requires=("scipy",),
+    unsupported={"cuda": "NumPy computes on the CPU"},
     # torch sees none of the FLOPs.
     grows=(replace(BY_ORDER, exponents={"ops": 0, "graph_nodes": 0, "saved_bytes": 0}),),
-    **_LAPACK,
 )
 def adjoint_lapack(x: Tensor, A: Tensor) -> Result:
     from scipy.linalg import lapack
 
-    potrf = lapack.spotrf if A.dtype == torch.float32 else lapack.dpotrf
+    single = x.dtype == torch.float32
+    potrf, potrs = (lapack.spotrf, lapack.spotrs) if single else (lapack.dpotrf, lapack.dpotrs)
     # A is symmetric, so its transpose is A by columns, as LAPACK wants it; what is above L no solve reads.
     L, failed = potrf(A.numpy().T, lower=True, clean=False)
     if failed:
         raise np.linalg.LinAlgError("A is not positive definite")
-    return _adjoint_by_potrs(L, x)
-
-
-@solve_cond.variant(
-    source="the adjoint: torch's Cholesky factor, which is the faster one of a large A, and LAPACK's potrs",
-    grows=(BY_ORDER.but(saved_bytes=0),),
-    **_LAPACK,
-)
-def adjoint_cholesky_potrs(x: Tensor, A: Tensor) -> Result:
-    return _adjoint_by_potrs(torch.linalg.cholesky_ex(A)[0].numpy(), x)
+    u, _ = potrs(L, x.numpy(), lower=True)
+    w, _ = potrs(L, u, lower=True)
+    u, w = torch.from_numpy(u), torch.from_numpy(w)
+    return u.dot(u) / 2, (w, torch.outer(w.neg(), u))
 
 
 REFINEMENTS = 4
