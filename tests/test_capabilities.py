@@ -91,10 +91,10 @@ def test_compile_is_tried_whole_and_in_pieces():
 
 
 def test_no_formulation_of_the_catalogue_is_wrong_twice():
-    """What cannot be differentiated twice must raise, and not answer in silence."""
+    """What is offered with a derivative and cannot be differentiated twice must raise, and not answer in silence."""
     (family,) = (family for family in load_families() if family.name == "sandwich")
     for variant in family.variants:
-        if not variant.is_specimen:
+        if not variant.is_specimen and family.operators_of(variant) != ("primal",):
             found = capabilities(family, variant, compiling=False)
             assert "wrong" not in {each.verdict for each in found.values()}, (variant.name, found)
 

@@ -111,6 +111,11 @@ def logsigmoid(w: Tensor, X: Tensor, y: Tensor, lam: float) -> Tensor:
     return lam * (w @ w) - F.logsigmoid(_margins(w, X, y)).sum()
 
 
+@logistic.variant(source="torch's soft margin loss, log(1 + e^(−m)) as printed")
+def soft_margin_loss(w: Tensor, X: Tensor, y: Tensor, lam: float) -> Tensor:
+    return F.soft_margin_loss(X @ w, y, reduction="sum") + lam * (w @ w)
+
+
 @logistic.variant(source="torch's binary cross entropy with logits, for labels 0 and 1")
 def bce_with_logits(w: Tensor, X: Tensor, y: Tensor, lam: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(X @ w, (y + 1) / 2, reduction="sum") + lam * (w @ w)
