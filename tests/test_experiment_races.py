@@ -117,7 +117,8 @@ def test_hessians_are_timed_against_the_closed_form_with_intervals(data):
     assert all(row["low"] <= row["ratio"] <= row["high"] for row in found["ratios"])
     flops = found["flops"]
     for name in ("torch.func.hessian", "jacfwd of the gradient", "autograd.functional.hessian"):
-        assert flops[name] / flops[module.CLOSED] == pytest.approx(2, abs=0.3)
+        # Twice the products of the closed form, and a few with single vectors, which show at n = 10.
+        assert flops[name] / flops[module.CLOSED] == pytest.approx(2, abs=4 / min(module.SMALL.unknowns))
 
 
 # ---- the edge of stability ----
@@ -283,8 +284,8 @@ def test_every_family_has_a_row_for_each_solver(endings):
 def test_what_is_direct_ends_at_the_solution_from_everywhere(endings):
     direct = [row for row in endings["rows"] if row["iterations"] <= 1]
     assert {row["solver"] for row in direct} == {
-        *("svd", "svd_lowrank", "eigh_of_gram", "eigh", "jacobi_angle"),
-        *("cholesky_preconditioner", "normal_equations", "lstsq"),
+        *("svd", "svd_lowrank", "subspace_iteration", "eigh_of_gram", "eigh", "jacobi_angle", "jacobi_angle_in_numpy"),
+        *("cholesky_preconditioner", "normal_equations", "normal_equations_lapack", "lstsq"),
     }
     assert all(row["kinds"] == {"solution": row["starts"]} and row["distance"] < 1e-12 for row in direct)
 

@@ -267,10 +267,7 @@ def jacobi_angle(theta: Tensor, A: Tensor) -> Tensor:
     return torch.atan2(2 * b, a - c).add_(math.pi).mul_(0.5)
 
 
-# The end points are those of jacobi_angle, so it is no solver of its own.
-@circle_reparam.variant(
-    source="Jacobi's angle in NumPy", computes="solve", unsupported={"cuda": "NumPy computes on the CPU"}
-)
+@SOLVERS.direct(source="Jacobi's angle in NumPy", unsupported={"cuda": "NumPy computes on the CPU"})
 def jacobi_angle_in_numpy(theta: Tensor, A: Tensor) -> Tensor:
     entries = A.numpy()
     angle = np.arctan2(2 * entries[:, 0, 1], entries[:, 0, 0] - entries[:, 1, 1])
