@@ -173,6 +173,29 @@ def gradient_closed_form(x: Tensor, A: Tensor, y: Tensor) -> tuple[Tensor, tuple
     return flat.dot(flat) / 4, (matvec(A.mT, z.mul_(r)),)
 
 
+_NUMPY: Mapping[str, Any] = {"unsupported": {"cuda": "NumPy computes on the CPU"}}
+
+
+@phase_retrieval.variant(
+    source="Aᵀ(r z) in NumPy, whose operations cost less to call", computes="value_and_gradient", **_NUMPY
+)
+def gradient_in_numpy(x: Tensor, A: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+    rows = A.numpy()
+    z = _matvec_in_numpy(rows, x)
+    r = z * z - y.numpy()
+    return torch.as_tensor(np.vdot(r, r) / 4), (torch.from_numpy(_pull_in_numpy(r * z, rows)),)
+
+
+def _matvec_in_numpy(A: np.ndarray, x: Tensor) -> np.ndarray:
+    """A x of each instance."""
+    return np.asarray((A @ x.numpy()[..., None])[..., 0])
+
+
+def _pull_in_numpy(v: np.ndarray, A: np.ndarray) -> np.ndarray:
+    """Aᵀ v of each instance."""
+    return np.asarray((v[..., None, :] @ A)[..., 0, :])
+
+
 @phase_retrieval.variant(source="torch.func.grad_and_value, under vmap for a batch", computes="value_and_gradient")
 def gradient_func(x: Tensor, A: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor]]:
     gradient, value = _per_instance(torch.func.grad_and_value(autograd), x, A, y)
@@ -201,15 +224,11 @@ def hvp_closed_form(x: Tensor, A: Tensor, y: Tensor, v: Tensor) -> Tensor:
     return matvec(A.mT, torch.mul(z, z).mul_(3).sub_(y).mul_(Av))
 
 
-@phase_retrieval.variant(
-    source="the same in NumPy, whose operations cost less to call",
-    computes="hvp",
-    unsupported={"cuda": "NumPy computes on the CPU"},
-)
+@phase_retrieval.variant(source="the same in NumPy, whose operations cost less to call", computes="hvp", **_NUMPY)
 def hvp_in_numpy(x: Tensor, A: Tensor, y: Tensor, v: Tensor) -> Tensor:
     rows = A.numpy()
-    z, Av = ((rows @ each.numpy()[..., None])[..., 0] for each in (x, v))
-    return torch.from_numpy((((3 * z * z - y.numpy()) * Av)[..., None, :] @ rows)[..., 0, :])
+    z = _matvec_in_numpy(rows, x)
+    return torch.from_numpy(_pull_in_numpy((3 * z * z - y.numpy()) * _matvec_in_numpy(rows, v), rows))
 
 
 # ---- Hessian ----
@@ -526,8 +545,8 @@ def scipy_levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Descent:
 @SOLVERS.iterative(
     source="Gauss–Newton in NumPy, LAPACK's dposv for its normal equations, one instance at a time",
     requires=("scipy",),
-    unsupported={"cuda": "NumPy computes on the CPU"},
     success={"random": 0.775, "spectral": 0.98},
+    **_NUMPY,
 )
 def gauss_newton_in_numpy(x: Tensor, A: Tensor, y: Tensor) -> Descent:
     from scipy.linalg.lapack import dposv
