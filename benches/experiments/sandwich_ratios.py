@@ -70,7 +70,7 @@ def wasteful_at(n):
 
 def main():
     small, large = "d5_n10000_cond100", "d1000_n1_cond100"
-    efficient = ("adjoint", "custom_function", "efficient_solve")
+    efficient = ("adjoint_in_numpy", "adjoint_cholesky", "adjoint", "custom_function", "efficient_solve")
     names = {name: right(name, small) for name in efficient}
     fast = interleave({**names, "bare": bare_torch(small)}, rounds=200)
     slow = interleave({"adjoint": names["adjoint"], "wasteful": right("wasteful", small)}, rounds=11)
