@@ -91,12 +91,19 @@ def test_compile_is_tried_whole_and_in_pieces():
 
 
 def test_no_formulation_of_the_catalogue_is_wrong_twice():
-    """What is offered with a derivative and cannot be differentiated twice must raise, and not answer in silence."""
+    """What cannot be differentiated twice must raise, and not answer in silence.
+
+    But where torch hands numbers over to NumPy it drops the tangent of forward mode: such a value is offered alone.
+    """
     (family,) = (family for family in load_families() if family.name == "sandwich")
     for variant in family.variants:
-        if not variant.is_specimen and family.operators_of(variant) != ("primal",):
+        if not variant.is_specimen:
             found = capabilities(family, variant, compiling=False)
-            assert "wrong" not in {each.verdict for each in found.values()}, (variant.name, found)
+            wrong = {what for what, each in found.items() if each.verdict == "wrong"}
+            assert wrong <= ({"forward"} if family.operators_of(variant) == ("primal",) else set()), (
+                variant.name,
+                found,
+            )
 
 
 def test_the_command(capsys):

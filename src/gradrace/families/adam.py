@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Numbers, Size, size
+from gradrace.families.lapack import IN_NUMPY
 from gradrace.families.numerics import measured
 
 RATES = {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
@@ -274,21 +275,16 @@ def optim_differentiable_float32_step(
 # ---- no loop, or no graph ----
 
 
-def averaging(steps: int, beta: float, like: Tensor) -> Tensor:
-    """L(β), (T, T). In float64 first: of 1 − βᵗ float32 keeps four digits."""
-    t = torch.arange(1, steps + 1, dtype=torch.float64, device=like.device)
-    powers = ((1 - beta) * beta ** (t.unsqueeze(1) - t)).tril()
-    return (powers / (1 - beta**t).unsqueeze(1)).to(like.dtype)
-
-
-def averaging_in_numpy(steps: int, beta: float, dtype: np.dtype[Any]) -> np.ndarray:
-    """L(β) in NumPy, (T, T)."""
+def averaging(steps: int, beta: float) -> np.ndarray:
+    """L(β), (T, T), in float64: of 1 − βᵗ float32 keeps four digits."""
     t = np.arange(1.0, steps + 1)
     powers = np.tril((1 - beta) * beta ** (t[:, None] - t))
-    return (powers / (1 - beta**t)[:, None]).astype(dtype)
+    return np.asarray(powers / (1 - beta**t)[:, None])
 
 
-_NUMPY: Mapping[str, Any] = {"unsupported": {"cuda": "NumPy computes on the CPU"}}
+def averages(g: Tensor, *betas: float) -> tuple[Tensor, ...]:
+    """L(β) of each β for the T rows of g, of its type and on its device."""
+    return tuple(torch.from_numpy(averaging(len(g), beta)).to(g) for beta in betas)
 
 
 @adam.variant(
@@ -297,20 +293,19 @@ _NUMPY: Mapping[str, Any] = {"unsupported": {"cuda": "NumPy computes on the CPU"
 )
 def closed_form(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float) -> Tensor:
     rows = g.flatten(1)
-    mean = averaging(len(g), beta1, g) @ rows
-    square = averaging(len(g), beta2, g) @ (rows * rows)
-    return w - lr * (mean / (square.sqrt() + eps)).sum(0).view_as(w)
+    first, second = averages(g, beta1, beta2)
+    return w - lr * (first @ rows / ((second @ (rows * rows)).sqrt() + eps)).sum(0).view_as(w)
 
 
 @adam.variant(
     source="closed_form in NumPy, whose operations cost less to call",
     grows=tuple(replace(law, exponents={"ops": 0}) for law in (BY_STEPS, BY_PARAMETERS)),  # torch sees none of it
-    **_NUMPY,
+    **IN_NUMPY,
     **_PRIMAL,
 )
 def closed_form_in_numpy(g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float) -> Tensor:
     rows = g.flatten(1).numpy()
-    first, second = (averaging_in_numpy(len(g), beta, rows.dtype) for beta in (beta1, beta2))
+    first, second = (averaging(len(g), beta).astype(rows.dtype) for beta in (beta1, beta2))
     change = (first @ rows) / (np.sqrt(second @ (rows * rows)) + eps)
     return w - lr * torch.from_numpy(change.sum(0)).view_as(w)
 
@@ -331,7 +326,7 @@ _VJP: Mapping[str, Any] = {"computes": "vjp"}
 def adjoint_products(
     g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float, cotangent: Tensor
 ) -> Pullback:
-    first, second = averaging(len(g), beta1, g), averaging(len(g), beta2, g)
+    first, second = averages(g, beta1, beta2)
     value, by_g = torch.empty_like(w), torch.empty_like(g)
     columns = (*(each.split(CHUNK, 1) for each in (g, by_g)), *(each.split(CHUNK) for each in (w, cotangent, value)))
     for gradients, out, start, back, end in zip(*columns, strict=True):
@@ -347,14 +342,14 @@ def adjoint_products(
 @adam.variant(
     source="the adjoint by four triangular matrix products in NumPy, whose operations cost less to call",
     grows=(BY_STEPS_BACK.but(ops=0, flops=0, graph_nodes=0, saved_bytes=0),),  # torch sees none of it
-    **_NUMPY,
+    **IN_NUMPY,
     **_VJP,
 )
 def adjoint_in_numpy(
     g: Tensor, w: Tensor, lr: float, beta1: float, beta2: float, eps: float, cotangent: Tensor
 ) -> Pullback:
     rows, back = g.numpy(), cotangent.numpy()
-    first, second = (averaging_in_numpy(len(g), beta, rows.dtype) for beta in (beta1, beta2))
+    first, second = (averaging(len(g), beta).astype(rows.dtype) for beta in (beta1, beta2))
     root = np.sqrt(second @ (rows * rows))
     divisor = root + eps
     change, a = (first @ rows) / divisor, back / divisor

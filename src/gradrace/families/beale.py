@@ -33,6 +33,7 @@ from gradrace.families import descent, endpoints
 from gradrace.families.adam import RATES, textbook_step
 from gradrace.families.descent import Descent, descend, newton_like, of_results
 from gradrace.families.endpoints import Solvers
+from gradrace.families.lapack import IN_NUMPY
 from gradrace.families.numerics import measured
 
 C = (1.5, 2.25, 2.625)
@@ -231,7 +232,7 @@ def closed_form(p: Tensor) -> Result:
 @beale.variant(
     source="the closed form in NumPy, the homework's library",
     computes="value_and_gradient",
-    unsupported={"cuda": "NumPy computes on the CPU"},
+    **IN_NUMPY,
 )
 def numpy_columns(p: Tensor) -> Result:
     x, y = np.ascontiguousarray(p.numpy().T)
@@ -330,7 +331,7 @@ def hessian_closed_form(p: Tensor) -> Tensor:
 
 @beale.variant(
     source="the same in NumPy, whose operations on short columns cost less",
-    unsupported={"cuda": "NumPy computes on the CPU"},
+    **IN_NUMPY,
     **_hessian,
 )
 def hessian_numpy_columns(p: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from gradrace.declare import Family, Growth, Numbers, Size, size
 from gradrace.families import endpoints
 from gradrace.families.descent import Descent, descend, newton_like
 from gradrace.families.endpoints import Solvers
+from gradrace.families.lapack import IN_NUMPY
 from gradrace.families.numerics import measured
 
 # ---- inputs and reference ----
@@ -267,7 +268,7 @@ def jacobi_angle(theta: Tensor, A: Tensor) -> Tensor:
     return torch.atan2(2 * b, a - c).add_(math.pi).mul_(0.5)
 
 
-@SOLVERS.direct(source="Jacobi's angle in NumPy", unsupported={"cuda": "NumPy computes on the CPU"})
+@SOLVERS.direct(source="Jacobi's angle in NumPy", **IN_NUMPY)
 def jacobi_angle_in_numpy(theta: Tensor, A: Tensor) -> Tensor:
     entries = A.numpy()
     angle = np.arctan2(2 * entries[:, 0, 1], entries[:, 0, 0] - entries[:, 1, 1])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Numbers, size
+from gradrace.families.lapack import IN_SCIPY, cholesky_factor, posv
 from gradrace.families.numerics import measured, refined_solve
 from gradrace.families.phase_retrieval import draw, gauss_newton_matrix, matvec, wide_states
 
@@ -111,32 +112,26 @@ def normal_solve(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
 def normal_cholesky(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
     z = matvec(A, x)
     half = z.unsqueeze(-1) * A
-    factor, _ = torch.linalg.cholesky_ex(half.mT @ half)  # NaN where the columns of J are dependent
+    factor = cholesky_factor(half.mT @ half)
     return torch.cholesky_solve(matvec(half.mT, (y - z * z) / 2).unsqueeze(-1), factor).squeeze(-1)
+
+
+_SEEN_BY_TORCH = ("ops", "flops", "graph_nodes", "saved_bytes")
 
 
 @gauss_newton_step.variant(
     source="normal equations by BLAS's syrk, half of a product, and LAPACK's posv, one instance at a time",
-    requires=("scipy",),
-    unsupported={"cuda": "SciPy computes on the CPU"},
     operators=("primal",),
-    grows=tuple(
-        replace(
-            law, exponents=dict.fromkeys(("ops", "flops", "graph_nodes", "saved_bytes"), 0)
-        )  # torch sees none of it
-        for law in (BY_ROWS, BY_COLUMNS)
-    ),
+    grows=tuple(replace(law, exponents=dict.fromkeys(_SEEN_BY_TORCH, 0)) for law in (BY_ROWS, BY_COLUMNS)),
+    **IN_SCIPY,
 )
 def normal_posv(x: Tensor, A: Tensor, y: Tensor) -> Tensor:
-    from scipy.linalg import get_blas_funcs, get_lapack_funcs
+    from scipy.linalg import get_blas_funcs
 
     if x.dim() == 2:
         return torch.stack([normal_posv(*instance) for instance in zip(x, A, y, strict=True)])
     rows = A.numpy()
-    (syrk,), (posv,) = get_blas_funcs(("syrk",), (rows,)), get_lapack_funcs(("posv",), (rows,))
+    (syrk,) = get_blas_funcs(("syrk",), (rows,))
     z = rows @ x.numpy()
     half = z[:, None] * rows
-    _, p, failed = posv(syrk(1.0, half.T, lower=1), (y.numpy() - z * z) / 2 @ half, lower=1)
-    if failed:
-        raise np.linalg.LinAlgError("the columns of J are dependent")
-    return torch.from_numpy(p)
+    return torch.from_numpy(posv(syrk(1.0, half.T, lower=True).T, (y.numpy() - z * z) / 2 @ half))

@@ -31,6 +31,7 @@ from torch.autograd import forward_ad
 from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
 from gradrace.families import endpoints
 from gradrace.families.descent import fixed
+from gradrace.families.lapack import IN_NUMPY
 from gradrace.families.numerics import measured
 
 # ---- the two functions; their derivatives for any library that has cos, sin and sign ----
@@ -229,7 +230,7 @@ def python_floats(x: Tensor, f: str, step: float, k: int) -> Tensor:
     return x.new_tensor([descend(FLOATS, start, f, step, k) for start in x.tolist()])
 
 
-@gd_1d.variant(source="f′ on NumPy columns", operators=("primal",), unsupported={"cuda": "NumPy computes on the CPU"})
+@gd_1d.variant(source="f′ on NumPy columns", operators=("primal",), **IN_NUMPY)
 def numpy_columns(x: Tensor, f: str, step: float, k: int) -> Tensor:
     return torch.from_numpy(descend(np, x.numpy(), f, step, k))
 

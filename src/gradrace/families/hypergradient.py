@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
+from gradrace.families.lapack import IN_NUMPY
 from gradrace.families.losses import LOSSES, NUMPY, Loss
 from gradrace.families.numerics import measured
 
@@ -176,7 +177,7 @@ hypergradient = Family(
 Result = tuple[Tensor, tuple[Tensor]]
 
 _IN_NUMPY: Mapping[str, Any] = {
-    "unsupported": {"cuda": "NumPy computes on the CPU"},
+    **IN_NUMPY,
     # torch sees none of it
     "grows": (replace(BY_STEPS, exponents={"ops": 0, "graph_nodes": 0, "saved_bytes": 0}),),
 }

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Numbers, Size, size
+from gradrace.families.lapack import IN_SCIPY
 from gradrace.families.numerics import measured
 
 LAMBDA = 0.1
@@ -142,8 +143,7 @@ def closed_form(w: Tensor, X: Tensor, y: Tensor, lam: float) -> tuple[Tensor, tu
 @logistic.variant(
     source="the same in NumPy, by scipy.special's log_expit and expit",
     computes="value_and_gradient",
-    requires=("scipy",),
-    unsupported={"cuda": "NumPy computes on the CPU"},
+    **IN_SCIPY,
     # torch sees none of the FLOPs.
     grows=(replace(BY_POINTS, exponents={"ops": 0, "graph_nodes": 0, "saved_bytes": 0}),),
 )

@@ -33,6 +33,7 @@ from gradrace.declare import Family, Growth, Limit, Numbers, Reference, Size, si
 from gradrace.families import endpoints
 from gradrace.families.descent import Descent, Step, descend, newton_like
 from gradrace.families.endpoints import Solvers
+from gradrace.families.lapack import IN_SCIPY, cholesky_factor, posv
 from gradrace.families.numerics import measured
 
 # ---- inputs and reference ----
@@ -347,29 +348,23 @@ def conjugate_gradients(theta: Tensor, X: Tensor, y: Tensor) -> Descent:
 def cholesky_preconditioner(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
     H, b = quadratic(X, y)
     gradient = (H @ theta - b).unsqueeze(1)
-    return theta - torch.cholesky_solve(gradient, torch.linalg.cholesky_ex(H)[0]).squeeze(1)
+    return theta - torch.cholesky_solve(gradient, cholesky_factor(H)).squeeze(1)
 
 
 @SOLVERS.direct(source="the normal equations XᵀX θ = Xᵀy by Cholesky", in_turns=True)
 def normal_equations(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
-    factor = torch.linalg.cholesky_ex(X.mT @ X)[0]
+    factor = cholesky_factor(X.mT @ X)
     return torch.cholesky_solve((X.mT @ y).unsqueeze(1), factor).squeeze(1)
 
 
 @SOLVERS.direct(
     source="the normal equations by LAPACK's posv on NumPy's arrays, one call for the factor and the solve",
     in_turns=True,
-    requires=("scipy",),
-    unsupported={"cuda": "NumPy computes on the CPU"},
+    **IN_SCIPY,
 )
 def normal_equations_lapack(theta: Tensor, X: Tensor, y: Tensor) -> Tensor:
-    from scipy.linalg.lapack import dposv
-
     rows = X.numpy()
-    _, solution, failed = dposv(rows.T @ rows, y.numpy() @ rows, overwrite_a=True, overwrite_b=True)
-    if failed:
-        raise np.linalg.LinAlgError("XᵀX is not positive definite")
-    return torch.from_numpy(solution)
+    return torch.from_numpy(posv(rows.T @ rows, y.numpy() @ rows))
 
 
 @SOLVERS.direct(source="torch.linalg.lstsq, a QR factorisation of X", in_turns=True)

@@ -27,6 +27,7 @@ from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
 from gradrace.families import endpoints
 from gradrace.families.descent import Descent, descend, newton_like, of_results
 from gradrace.families.endpoints import Solvers
+from gradrace.families.lapack import IN_NUMPY, IN_SCIPY, cholesky_factor, posv
 from gradrace.families.numerics import measured
 
 # ---- inputs and reference ----
@@ -173,11 +174,8 @@ def gradient_closed_form(x: Tensor, A: Tensor, y: Tensor) -> tuple[Tensor, tuple
     return flat.dot(flat) / 4, (matvec(A.mT, z.mul_(r)),)
 
 
-_NUMPY: Mapping[str, Any] = {"unsupported": {"cuda": "NumPy computes on the CPU"}}
-
-
 @phase_retrieval.variant(
-    source="Aᵀ(r z) in NumPy, whose operations cost less to call", computes="value_and_gradient", **_NUMPY
+    source="Aᵀ(r z) in NumPy, whose operations cost less to call", computes="value_and_gradient", **IN_NUMPY
 )
 def gradient_in_numpy(x: Tensor, A: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor]]:
     rows = A.numpy()
@@ -224,7 +222,7 @@ def hvp_closed_form(x: Tensor, A: Tensor, y: Tensor, v: Tensor) -> Tensor:
     return matvec(A.mT, torch.mul(z, z).mul_(3).sub_(y).mul_(Av))
 
 
-@phase_retrieval.variant(source="the same in NumPy, whose operations cost less to call", computes="hvp", **_NUMPY)
+@phase_retrieval.variant(source="the same in NumPy, whose operations cost less to call", computes="hvp", **IN_NUMPY)
 def hvp_in_numpy(x: Tensor, A: Tensor, y: Tensor, v: Tensor) -> Tensor:
     rows = A.numpy()
     z = _matvec_in_numpy(rows, x)
@@ -449,8 +447,7 @@ def _normal_equations(at: _Point, columns: Tensor, buffer: Tensor) -> tuple[Tens
 def _damped_step(H: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
     """−(H + μ I)⁻¹ ∇f. Where rounding leaves H indefinite the step is NaN, which is never accepted."""
     H.diagonal(dim1=-2, dim2=-1).add_(damping.unsqueeze(-1))
-    factor = torch.linalg.cholesky_ex(H)[0]
-    return -torch.cholesky_solve(gradient.unsqueeze(-1), factor).squeeze(-1)
+    return -torch.cholesky_solve(gradient.unsqueeze(-1), cholesky_factor(H)).squeeze(-1)
 
 
 @SOLVERS.iterative(
@@ -543,20 +540,18 @@ def scipy_levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Descent:
 
 
 @SOLVERS.iterative(
-    source="Gauss–Newton in NumPy, LAPACK's dposv for its normal equations, one instance at a time",
-    requires=("scipy",),
+    source="Gauss–Newton in NumPy, LAPACK's posv for its normal equations, one instance at a time",
     success={"random": 0.775, "spectral": 0.98},
-    **_NUMPY,
+    **IN_SCIPY,
 )
 def gauss_newton_in_numpy(x: Tensor, A: Tensor, y: Tensor) -> Descent:
-    from scipy.linalg.lapack import dposv
-
     def solve(x: np.ndarray, rows: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, int, bool]:
         for k in range(1, MAX_ITERATIONS + 1):
             z = rows @ x
             scaled = z[:, None] * rows
-            _, step, failed = dposv(scaled.T @ scaled, (squares - z * z) / 2 @ scaled)
-            if failed:
+            try:
+                step = posv(scaled.T @ scaled, (squares - z * z) / 2 @ scaled)
+            except np.linalg.LinAlgError:
                 return x, k, False
             x = x + step
             if step @ step <= STEP_TOLERANCE**2 * (x @ x):

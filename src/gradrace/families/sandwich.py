@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gradrace.declare import Family, Function, Growth, Limit, Numbers, Reference, Size, size
+from gradrace.families.lapack import IN_SCIPY, cholesky_factor, posv, potrf
 from gradrace.families.numerics import measure, measured, refined_solve
 
 THRESHOLD = 3.14
@@ -225,7 +226,7 @@ def loop(u: Tensor, A: Tensor, n: int) -> Tensor:
     grows=(_BY_SEGMENTS,),
 )
 def checkpointed(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
-    u, length = M @ x, math.isqrt(n - 1) + 1
+    u, length = M @ x, math.isqrt(max(n - 1, 0)) + 1
     for start in range(0, n, length):
         u = checkpoint(loop, u, A, min(length, n - start), use_reentrant=False, preserve_rng_state=False)
     return torch.linalg.inv(M) @ F.softshrink(u, T)
@@ -361,13 +362,13 @@ def adjoint(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> tuple[Tensor, 
 
 
 @_efficient(
-    source="the closed form without a graph: M is symmetric, one Cholesky factorisation, two solves",
+    source="the closed form without a graph: M is positive definite, one Cholesky factorisation, two solves",
     computes="value_and_gradient",
     # d³/3 + 8 d²: a third of the cube of LU, beside which the squares count for longer.
     grows=(replace(BY_DIMENSION.but(saved_bytes=0), ladder=(256, 512, 1024)),),
 )
 def adjoint_cholesky(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> tuple[Tensor, tuple[Tensor, None, Tensor]]:
-    factor, _ = torch.linalg.cholesky_ex(M)  # where M is not positive definite the rest is NaN
+    factor = cholesky_factor(M)
     s = F.softshrink(M @ x, T)
     g = torch.cholesky_solve(s.unsqueeze(-1), factor).squeeze(-1)
     r = x - g
@@ -386,28 +387,19 @@ def _pulled_back(
     return r @ r, (gradient_x, None, gradient_M)
 
 
-_SCIPY: Mapping[str, Any] = {"requires": ("scipy",), "unsupported": {"cuda": "SciPy computes on the CPU"}}
-
-
 @_efficient(
     source="the closed form in NumPy and LAPACK, whose operations cost less to call",
     computes="value_and_gradient",
     grows=(BY_DIMENSION.but(flops=0, saved_bytes=0),),  # torch sees none of it
-    **_SCIPY,
+    **IN_SCIPY,
 )
 def adjoint_in_numpy(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> tuple[Tensor, tuple[Tensor, None, Tensor]]:
-    from scipy.linalg.lapack import get_lapack_funcs
-
     point, matrix = x.numpy(), M.numpy()
-    potrf, potrs = get_lapack_funcs(("potrf", "potrs"), (matrix,))
-    u = matrix @ point
+    solve, u = potrf(matrix), matrix @ point
     s = u - np.minimum(np.maximum(u, -T), T)
-    factor, failed = potrf(matrix.T, lower=1, clean=0)
-    if failed:
-        raise np.linalg.LinAlgError("M is not positive definite")
-    g = potrs(factor, s, lower=1)[0]
+    g = solve(s)
     r = point - g
-    twice = 2 * potrs(factor, r, lower=1)[0]
+    twice = 2 * solve(r)
     cut = np.where(s == 0, 0, twice)
     by_x, by_M = 2 * r - cut @ matrix, np.multiply.outer(twice, g)
     by_M -= np.multiply.outer(cut, point)
@@ -415,20 +407,14 @@ def adjoint_in_numpy(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> tuple
 
 
 @_efficient(
-    source="A⁻¹A = I; LAPACK's dposv",
+    source="A⁻¹A = I; LAPACK's posv",
     operators=("primal",),
-    **_SCIPY,
+    **IN_SCIPY,
 )
 def posv_in_numpy(x: Tensor, A: Tensor, M: Tensor, T: float, n: int) -> Tensor:
-    from scipy.linalg.lapack import get_lapack_funcs
-
     matrix = M.numpy()
-    (posv,) = get_lapack_funcs(("posv",), (matrix,))
     u = matrix @ x.numpy()
-    _, g, failed = posv(matrix.T, u - np.minimum(np.maximum(u, -T), T), lower=1)
-    if failed:
-        raise np.linalg.LinAlgError("M is not positive definite")
-    return torch.from_numpy(g)
+    return torch.from_numpy(posv(matrix, u - np.minimum(np.maximum(u, -T), T)))
 
 
 @sandwich.variant(

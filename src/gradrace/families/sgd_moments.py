@@ -34,6 +34,7 @@ from numpy.polynomial import Polynomial
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Size, size
+from gradrace.families.lapack import IN_NUMPY
 from gradrace.families.numerics import measured
 
 # ---- the theory: h is any sequence of curvatures, sampled evenly ----
@@ -205,7 +206,7 @@ def closed_form(eta: Tensor, h: Tensor, indices: Tensor) -> tuple[Tensor, tuple[
 @sgd_moments.variant(
     source="−Σ c_n h_n / (1 − η h_n) from the counts in NumPy, whose calls cost less than torch's",
     computes="value_and_gradient",
-    unsupported={"cuda": "NumPy computes on the CPU"},
+    **IN_NUMPY,
     limits=(Limit(lambda size: size["b"] * size["n"], 10_000, "its logarithms cost more than the calls"),),
 )
 def closed_form_in_numpy(eta: Tensor, h: Tensor, indices: Tensor) -> tuple[Tensor, tuple[Tensor]]:

@@ -223,13 +223,14 @@ class _Likelihood(torch.autograd.Function):
         return likelihood
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor | None, None]:
         W, X, labels, residual = ctx.saved_tensors
         if torch.is_grad_enabled():
             # For a second derivative the residual must depend on W again.
             Y = F.one_hot(labels, len(W) + 1).mT
             residual = (torch.softmax(_transposed(W, X), dim=0) - Y)[:-1]
-        return -cotangent * (residual @ X), None, None
+        by_X = -cotangent * (residual.mT @ W) if ctx.needs_input_grad[1] else None
+        return -cotangent * (residual @ X), by_X, None
 
 
 @softmax_refclass.variant(source="a custom autograd.Function on zᵀ that keeps (P − Y)ᵀ alone, its backward one product")

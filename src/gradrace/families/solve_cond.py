@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Reference, Size, size
+from gradrace.families.lapack import IN_SCIPY, cholesky_factor, potrf
 from gradrace.families.numerics import refined_solve
 
 
@@ -134,30 +135,21 @@ def adjoint_lu(x: Tensor, A: Tensor) -> Result:
 
 @solve_cond.variant(source="the adjoint: one Cholesky factorisation for both solves, no graph", **_CLOSED)
 def adjoint_cholesky(x: Tensor, A: Tensor) -> Result:
-    L = torch.linalg.cholesky_ex(A)[0]
+    L = cholesky_factor(A)
     return _adjoint(lambda b: torch.cholesky_solve(b, L), x)
 
 
 @solve_cond.variant(
     source="the adjoint: LAPACK's potrf and potrs by SciPy, on arrays of NumPy",
     computes="value_and_gradient",
-    requires=("scipy",),
-    unsupported={"cuda": "NumPy computes on the CPU"},
+    **IN_SCIPY,
     # torch sees none of the FLOPs.
     grows=(replace(BY_ORDER, exponents={"ops": 0, "graph_nodes": 0, "saved_bytes": 0}),),
 )
 def adjoint_lapack(x: Tensor, A: Tensor) -> Result:
-    from scipy.linalg import lapack
-
-    single = x.dtype == torch.float32
-    potrf, potrs = (lapack.spotrf, lapack.spotrs) if single else (lapack.dpotrf, lapack.dpotrs)
-    # A is symmetric, so its transpose is A by columns, as LAPACK wants it; what is above L no solve reads.
-    L, failed = potrf(A.numpy().T, lower=True, clean=False)
-    if failed:
-        raise np.linalg.LinAlgError("A is not positive definite")
-    u, _ = potrs(L, x.numpy(), lower=True)
-    w, _ = potrs(L, u, lower=True)
-    u, w = torch.from_numpy(u), torch.from_numpy(w)
+    solve = potrf(A.numpy())
+    first = solve(x.numpy())
+    u, w = torch.from_numpy(first), torch.from_numpy(solve(first))
     return u.dot(u) / 2, (w, torch.outer(w.neg(), u))
 
 
@@ -174,7 +166,7 @@ REFINEMENTS = 4
     grows=(replace(BY_ORDER, exponents={"ops": 0, "graph_nodes": 0, "saved_bytes": 0}),),
 )
 def adjoint_mixed(x: Tensor, A: Tensor) -> Result:
-    L = torch.linalg.cholesky_ex(A.float())[0]
+    L = cholesky_factor(A.float())
 
     def refined(b: Tensor) -> Tensor:
         u = torch.cholesky_solve(b.float(), L).double()

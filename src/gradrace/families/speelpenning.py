@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from gradrace.declare import Family, Growth, Limit, Numbers, Reference, Size, size
+from gradrace.families.lapack import IN_NUMPY
 
 
 def draw(size: Size, rng: np.random.Generator) -> dict[str, Any]:
@@ -221,7 +222,7 @@ def scans(x: Tensor) -> Result:
 @speelpenning.variant(
     source="prefixes times suffixes by NumPy, which reads backwards without a copy",
     computes="value_and_gradient",
-    unsupported={"cuda": "NumPy computes on the CPU"},
+    **IN_NUMPY,
 )
 def scans_in_numpy(x: Tensor) -> Result:
     factors = x.numpy()
@@ -248,7 +249,10 @@ def quotient(x: Tensor) -> Result:
 
 
 def _keeps_its_digits(value: Tensor) -> bool:
-    """Is it neither zero, nor subnormal, nor infinite, nor NaN? Then f / x_i has its digits too."""
+    """Is it neither zero, nor subnormal, nor infinite, nor NaN? Then f / x_i has its digits too.
+
+    Unless f went through the subnormal numbers and came back, as by entries of 1e-160 and 1e160: `scans` is for those.
+    """
     return torch.finfo(value.dtype).tiny <= abs(value.item()) < math.inf
 
 
@@ -264,7 +268,7 @@ def branching(x: Tensor) -> Result:
 @speelpenning.variant(
     source="the same, the quotient by NumPy, which asks Linux for huge pages: half the time where memory is fresh",
     computes="value_and_gradient",
-    unsupported={"cuda": "NumPy computes on the CPU"},
+    **IN_NUMPY,
 )
 def branching_in_numpy(x: Tensor) -> Result:
     value = x.prod()

@@ -205,7 +205,7 @@ def _noting_compiled_code(graph: Graph) -> Iterator[None]:
 
 @contextmanager
 def _noting_numpy(graph: Graph) -> Iterator[None]:
-    """All ways to NumPy lead through Tensor.numpy, such as np.asarray through Tensor.__array__."""
+    """Ways to NumPy lead through Tensor.numpy, such as np.asarray through Tensor.__array__; DLPack's is not seen."""
     hand_over = Tensor.numpy
 
     def numpy(tensor: Tensor, **how: Any) -> Any:
