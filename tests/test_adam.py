@@ -192,6 +192,16 @@ def test_the_matrices_are_made_in_float64():
     assert abs(in_float32[0].double() / (1 - 0.999) - 1) > 1e-5
 
 
+def test_an_adjoint_in_many_chunks_is_the_adjoint(monkeypatch):
+    rng = np.random.default_rng(2)
+    g, w, cotangent = (torch.from_numpy(rng.standard_normal(shape)) for shape in ((4, 11), 11, 11))
+    value, (whole,) = adam.adjoint_products(g, w, *RATES.values(), cotangent)
+    monkeypatch.setattr(adam, "CHUNK", 5)
+    value_of_chunks, (chunks,) = adam.adjoint_products(g, w, *RATES.values(), cotangent)
+    assert torch.allclose(value, value_of_chunks, rtol=1e-14)
+    assert torch.allclose(whole, chunks, rtol=1e-13)
+
+
 # ---- known to be wrong ----
 
 

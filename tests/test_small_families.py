@@ -110,6 +110,15 @@ def test_the_printed_logarithm_overflows(variant):
     assert value_and_gradient(variant, W, X, labels)[0] == -math.inf
 
 
+def test_the_custom_function_answers_for_the_data_too(numbers):
+    W, X, labels = tensors(numbers)
+    by_hand, by_torch = (
+        torch.autograd.grad(f(W, data, labels, 0.1), data)[0]
+        for f, data in ((f, X.clone().requires_grad_()) for f in (custom_function, logsumexp_zero_column))
+    )
+    assert torch.allclose(by_hand, by_torch, rtol=1e-13, atol=1e-14)
+
+
 def test_the_custom_function_has_a_second_derivative(numbers):
     """Its graph keeps the residual as a number: differentiated as one, the Hessian would be −λ I."""
     W, X, labels = tensors(numbers)
