@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gradrace.gate.changes import GradientChange, WorkChange
+from gradrace.gate.changes import COUNTERS, GradientChange, WorkChange, compare_work
 from gradrace.gate.comparing import Kernel
 from gradrace.gate.contest import Control
 from gradrace.gate.sequential import Estimate
@@ -67,6 +67,18 @@ def test_what_seems_slower_with_many_pairs_lacks_those_that_agree():
 def test_strict_means_that_undecided_is_red():
     assert found_of("undecided", stance=Stance(strict=True))["undecided"].colour == "red"
     assert found_of("same", stance=Stance(strict=True)) == {}
+
+
+def test_a_counter_that_is_lost_is_said_and_no_gain():
+    """A kernel that goes over to NumPy leaves no operation that torch counts, and no peak that it knows."""
+    by_op = {"forward": {"ops": {"by_op": {}}}, "backward": {"ops": {"by_op": {}}}}
+    known = dict.fromkeys(COUNTERS, 8)
+    change = compare_work(
+        {**by_op, "counters": known}, {**by_op, "counters": {**known, "flops": 0, "peak_bytes": None}}
+    )
+    found = found_of("same", change)["ops"]
+    assert (found.colour, found.text) == ("notice", "flops 8 → 0 (0×), peak bytes no longer known")
+    assert compare_work({**by_op, "counters": known}, {**by_op, "counters": known}).status == "same"
 
 
 @pytest.mark.parametrize(("judgement", "colour"), [(None, "red"), ("same", "red"), ("faster", "notice")])

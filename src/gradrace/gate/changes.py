@@ -110,10 +110,14 @@ def _compare_entries(
 
 @dataclass(frozen=True)
 class WorkChange:
-    """Each counter that changed, (base, head), and each operation whose number changed, by phase and name."""
+    """Each counter that changed, (base, head), and each operation whose number changed, by phase and name.
+
+    lost: the counters that the base knows and the head does not, as of a kernel that goes over to NumPy or is compiled.
+    """
 
     counters: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     operations: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
 
     @property
     def risen(self) -> dict[str, tuple[int, int]]:
@@ -122,15 +126,18 @@ class WorkChange:
 
     @property
     def status(self) -> str:
-        """`more` (red unless faster in return), `notice` (only operations or nodes rose), `gain`, or `same`."""
+        """`more` (red unless faster in return), `notice` (only operations or nodes rose, or a counter is lost: the rest
+        may have fallen for that alone), `gain`, or `same`.
+        """
         if self.risen:
             return "more"
-        if any(new > old for old, new in self.counters.values()):
+        if self.lost or any(new > old for old, new in self.counters.values()):
             return "notice"
         return "gain" if self.counters else "same"
 
     def __str__(self) -> str:
         parts = [f"{name.replace('_', ' ')} {_times(*pair)}" for name, pair in self.counters.items()]
+        parts += [f"{name.replace('_', ' ')} no longer known" for name in self.lost]
         parts += [f"{new - old:+d} {operation}" for operation, (old, new) in self.operations.items()]
         return ", ".join(parts) if parts else "same"
 
@@ -145,7 +152,8 @@ def compare_work(base: Mapping[str, Any] | None, head: Mapping[str, Any] | None)
         return None
     pairs = {name: (base["counters"][name], head["counters"][name]) for name in COUNTERS}
     changed = {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
-    return WorkChange(changed, _operations(base, head))
+    lost = tuple(name for name, (old, new) in pairs.items() if old is not None and new is None)
+    return WorkChange(changed, _operations(base, head), lost)
 
 
 def _operations(base: Mapping[str, Any], head: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
