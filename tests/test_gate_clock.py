@@ -22,9 +22,6 @@ FORGED = (
 SQUARES = ("HEAD", ".", "square/*")
 ONE = ("HEAD", ".", "square/product/*")
 
-WIDE = ("--margin", "0.5", "--alpha", "0.2")
-"""Rules under which a few pairs decide, on any machine."""
-
 
 def spinning(text, body):
     """The kernels, with one that spins before it computes."""
@@ -107,7 +104,7 @@ def test_a_head_that_disturbs_the_clock_itself_makes_the_machine_unfit(tmp_path)
     project = Project(tmp_path)
     patch = "tanh = torch.tanh\ntorch.tanh = lambda x: [tanh(x) for _ in range(50)][-1]\n"
     project.write("import torch\n" + patch + KERNELS)
-    code, document, output = project.gate(*ONE, "--budget", "14", *WIDE)
+    code, document, output = project.gate(*ONE, "--budget", "14", "--margin", "0.5", "--alpha", "0.2")
     assert (code, document["verdict"]) == (4, "machine unfit")
     assert "machine unfit: a kernel of torch alone is slower" in output
 

@@ -33,7 +33,7 @@ from gradrace.families import descent, endpoints
 from gradrace.families.adam import RATES, textbook_step
 from gradrace.families.descent import Descent, descend, newton_like, of_results
 from gradrace.families.endpoints import Solvers
-from gradrace.families.lapack import IN_NUMPY
+from gradrace.families.lapack import IN_NUMPY, IN_SCIPY
 from gradrace.families.numerics import measured
 
 C = (1.5, 2.25, 2.625)
@@ -414,11 +414,7 @@ def adam(p: Tensor, lr: float = RATES["lr"], tolerance: float = 1e-7, most: int 
     return descend(step, p, torch.zeros_like(p), torch.zeros_like(p), tolerance=tolerance, most=most)
 
 
-_SCIPY: Mapping[str, Any] = {
-    "requires": ("scipy",),
-    "unsupported": {"cuda": "SciPy computes on the CPU"},
-    "limits": (_ONE_BY_ONE,),
-}
+_SCIPY: Mapping[str, Any] = {**IN_SCIPY, "limits": (_ONE_BY_ONE,)}
 
 
 @SOLVERS.iterative(

@@ -516,9 +516,8 @@ def _damped(x: Tensor, A: Tensor, y: Tensor) -> Descent:
 
 @SOLVERS.iterative(
     source="scipy.optimize.least_squares(method='lm'), MINPACK, with the analytic Jacobian, one instance at a time",
-    requires=("scipy",),
-    unsupported={"cuda": "scipy computes on the CPU"},
     success={"random": 0.775, "spectral": 0.98},
+    **IN_SCIPY,
 )
 def scipy_levenberg_marquardt(x: Tensor, A: Tensor, y: Tensor) -> Descent:
     from scipy.optimize import least_squares
